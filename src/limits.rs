@@ -1,0 +1,142 @@
+//! Every bound of the server, in one place, related by const assertions.
+//!
+//! What an operator may set is in [`Limits`]; what is fixed is a constant. A full queue is a decision, and the
+//! decision stands beside its limit.
+
+/// Longest upgrade or HTTP request head in bytes. Longer: 431, then the connection is closed.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// A plain HTTP connection that asks nothing for so long is closed.
+pub const KEEP_ALIVE_IDLE_MS: u64 = 60_000;
+/// After a close of our own we wait so long for the answer, then end TCP (protocols.md section 0, close).
+pub const CLOSE_DEADLINE_MS: u64 = 5_000;
+/// Longest payload of a control frame, RFC 6455 section 5.5.
+pub const CONTROL_PAYLOAD_MAX: usize = 125;
+/// Deepest nesting of arrays and objects that is still JSON (protocols.md section 0, JSON).
+pub const JSON_DEPTH_MAX: usize = 1_000;
+/// Longest user id that `auth` makes us remember, in bytes; a longer one is not remembered.
+pub const USER_ID_BYTES_MAX: usize = 128;
+
+/// Most shards of a host: the shard part of a client id has 8 bits.
+pub const SHARDS_MAX: usize = 256;
+/// Most connections of a shard: the slot part of a client id has 24 bits. One more is closed at once.
+pub const CLIENTS_PER_SHARD_MAX: usize = 1 << 24;
+
+/// Bytes that one recv(2) may bring: the scratch that all clients of a shard are read into. Many frames fit, which
+/// halves the calls under load.
+pub const READ_SCRATCH_BYTES: usize = 64 * 1024;
+/// Shared bytes up to this length are copied into an outbox; longer ones are kept by reference.
+pub const COPY_MAX: usize = 4 * 1024;
+/// Most pieces that one gather write hands to the kernel.
+pub const GATHER_MAX: usize = 16;
+/// Buffers that a shard keeps for the next client that needs one, and the largest that it keeps. What is over goes
+/// back to the allocator.
+pub const POOLED_BUFFERS_MAX: usize = 1_024;
+/// See [`POOLED_BUFFERS_MAX`].
+pub const POOLED_BUFFER_BYTES_MAX: usize = 8 * 1024;
+/// Smallest buffer that is handed out, in bytes.
+pub const BUFFER_BYTES_MIN: usize = 512;
+
+/// Frames up to this length cross shards inside the ring; longer ones as reference-counted bytes.
+pub const MAIL_INLINE_BYTES: usize = 336;
+/// Mail that waits for room in a ring before the shard stops reading from clients. Reading goes on below half.
+/// Nothing is dropped: what is handled already may still add to it, and that is bounded by one read per client.
+pub const MAIL_WAITING_MAX: usize = 1_024;
+
+/// Length of one step of a shard's timer wheel in milliseconds: deadlines are kept to this precision.
+pub const TICK_MS: u64 = 50;
+/// Steps of the wheel; a deadline further away goes round more than once.
+pub const WHEEL_TICKS: usize = 1_024;
+
+/// Entries of one mail ring in a host of `shards` shards: fewer per ring the more rings there are.
+#[must_use]
+pub const fn mail_ring_entries(shards: usize) -> usize {
+    let entries = 4_096 / if shards == 0 { 1 } else { shards };
+    if entries > 512 {
+        512
+    } else if entries < 64 {
+        64
+    } else {
+        entries
+    }
+}
+
+/// The bounds that an operator may set, per process or per client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest message in bytes, fragments added up. Over it: close 1009.
+    pub message_bytes_max: usize,
+    /// Most frames of one message, empty ones count. Over it: close 1009.
+    pub fragments_max: u32,
+    /// Most bytes that wait for one client. Over it: close 1013 `too slow`. One message into an empty outbox always
+    /// passes.
+    pub outbox_bytes_max: usize,
+    /// Most bytes that the buffers of one shard hold (partial messages, outboxes, waiting mail). Who would pass it
+    /// is closed 1013 `server busy`.
+    pub shard_buffer_bytes: usize,
+    /// Messages of one client per window of a second (protocols.md section 0, rate).
+    pub messages_per_second_max: u32,
+    /// Milliseconds between two pings; a client that was silent for twice as long is cut.
+    pub heartbeat_ms: u64,
+    /// Milliseconds that a request head may take, from accept or from its first byte.
+    pub head_deadline_ms: u64,
+}
+
+impl Limits {
+    /// Default of `MAX_MESSAGE_BYTES`.
+    pub const MESSAGE_BYTES_MAX: usize = 1_048_576;
+    /// Default of `MAX_FRAGMENTS`.
+    pub const FRAGMENTS_MAX: u32 = 1_024;
+    /// Default of `SHARD_BUFFER_BYTES`.
+    pub const SHARD_BUFFER_BYTES: usize = 256 * 1024 * 1024;
+    /// Default of `MAX_MSG_PER_SECOND`.
+    pub const MESSAGES_PER_SECOND_MAX: u32 = 40;
+    /// Default of `HEARTBEAT_MS`.
+    pub const HEARTBEAT_MS: u64 = 25_000;
+    /// Default of `HEAD_DEADLINE_MS`.
+    pub const HEAD_DEADLINE_MS: u64 = 5_000;
+
+    /// The default of `OUTBOX_MAX_BYTES` for a given `MAX_MESSAGE_BYTES` (protocols.md section 0, slow client).
+    #[must_use]
+    pub const fn outbox_bytes_max_for(message_bytes_max: usize) -> usize {
+        message_bytes_max.saturating_mul(2).saturating_add(65_536)
+    }
+
+    /// The sum that is never passed, whatever peers do: bytes of user-space memory of `shards` shards that have
+    /// `clients` connections each, where a connection's record and task take `record_bytes` and an element of mail
+    /// `mail_bytes`.
+    #[must_use]
+    pub const fn memory_bytes_max(
+        &self,
+        shards: usize,
+        clients: usize,
+        record_bytes: usize,
+        mail_bytes: usize,
+    ) -> usize {
+        let pools = POOLED_BUFFERS_MAX * POOLED_BUFFER_BYTES_MAX + READ_SCRATCH_BYTES;
+        let shard = self.shard_buffer_bytes + pools + clients * record_bytes;
+        shards * shard + shards * shards * mail_ring_entries(shards) * mail_bytes
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: Self::MESSAGE_BYTES_MAX,
+            fragments_max: Self::FRAGMENTS_MAX,
+            outbox_bytes_max: Self::outbox_bytes_max_for(Self::MESSAGE_BYTES_MAX),
+            shard_buffer_bytes: Self::SHARD_BUFFER_BYTES,
+            messages_per_second_max: Self::MESSAGES_PER_SECOND_MAX,
+            heartbeat_ms: Self::HEARTBEAT_MS,
+            head_deadline_ms: Self::HEAD_DEADLINE_MS,
+        }
+    }
+}
+
+const _: () = assert!(BUFFER_BYTES_MIN <= POOLED_BUFFER_BYTES_MAX);
+const _: () = assert!(HEAD_BYTES_MAX <= READ_SCRATCH_BYTES);
+const _: () = assert!(CONTROL_PAYLOAD_MAX <= 125);
+const _: () = assert!(CLOSE_DEADLINE_MS > 2 * TICK_MS);
+const _: () = assert!(
+    Limits::outbox_bytes_max_for(Limits::MESSAGE_BYTES_MAX) < Limits::SHARD_BUFFER_BYTES,
+    "one slow client alone must not use up a shard"
+);
