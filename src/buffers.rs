@@ -1,6 +1,11 @@
 //! A shard's buffers: one budget that all of them draw on, and a small pool so that the steady state allocates
 //! nothing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
 use crate::limits::{BUFFER_BYTES_MIN, POOLED_BUFFER_BYTES_MAX, POOLED_BUFFERS_MAX};
 
 /// The budget would be passed; who asked is closed 1013 `server busy`.
@@ -17,13 +22,36 @@ pub struct Buffers {
     pool: Vec<Vec<u8>>,
     /// The fewest buffers that were in the pool since the last [`Buffers::trim`]: nobody needed those.
     idle: usize,
+    /// Bytes of [`Transit`]s that were let go of since the last [`Buffers::settle`], by whatever shard.
+    returned: Arc<AtomicUsize>,
+}
+
+/// Shared bytes, charged to the budget that they were made on until they are let go of, on whatever shard.
+#[derive(Debug)]
+pub struct Transit {
+    bytes: Bytes,
+    returned: Arc<AtomicUsize>,
+}
+
+impl Transit {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+impl Drop for Transit {
+    fn drop(&mut self) {
+        self.returned.fetch_add(self.bytes.len(), Ordering::Relaxed);
+    }
 }
 
 impl Buffers {
     /// A budget of `max_bytes`, all of it free.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
-        Self { used_bytes: 0, max_bytes, pool: Vec::new(), idle: 0 }
+        Self { used_bytes: 0, max_bytes, pool: Vec::new(), idle: 0, returned: Arc::default() }
     }
 
     /// Bytes in use.
@@ -69,7 +97,10 @@ impl Buffers {
     /// [`Exhausted`] when the budget does not allow it; nothing is charged then.
     pub fn charge(&mut self, bytes: usize) -> Result<(), Exhausted> {
         if bytes > self.max_bytes.saturating_sub(self.used_bytes) {
-            return Err(Exhausted);
+            self.settle();
+            if bytes > self.max_bytes.saturating_sub(self.used_bytes) {
+                return Err(Exhausted);
+            }
         }
         self.used_bytes += bytes;
         Ok(())
@@ -85,6 +116,21 @@ impl Buffers {
     pub fn refund(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.used_bytes, "more given back than taken");
         self.used_bytes = self.used_bytes.saturating_sub(bytes);
+    }
+
+    /// Charges bytes that leave for another shard, until they are let go of there.
+    ///
+    /// # Errors
+    /// [`Exhausted`] when the budget does not allow it.
+    pub fn transit(&mut self, bytes: Bytes) -> Result<Transit, Exhausted> {
+        self.charge(bytes.len())?;
+        Ok(Transit { bytes, returned: Arc::clone(&self.returned) })
+    }
+
+    /// Takes note of what other shards have let go of.
+    pub fn settle(&mut self) {
+        let returned = self.returned.swap(0, Ordering::Relaxed);
+        self.refund(returned);
     }
 
     /// Frees half of the pooled buffers that nobody needed since the last call. Called now and then, so that a

@@ -90,7 +90,9 @@ enum Current {
     /// The first and only frame of a message.
     Whole(Kind),
     /// A frame of a message that is joined; `fin` on the last.
-    Fragment { fin: bool },
+    Fragment {
+        fin: bool,
+    },
     Control(Opcode),
 }
 
@@ -154,7 +156,9 @@ impl Connection {
                     self.current = Current::Control(Opcode::Close);
                 }
                 Step::Header(_) => self.current = Current::None,
-                Step::Payload { last: true, .. } if matches!(self.current, Current::Control(Opcode::Close)) => {
+                Step::Payload { last: true, .. }
+                    if matches!(self.current, Current::Control(Opcode::Close)) =>
+                {
                     return true;
                 }
                 Step::Payload { .. } => {}

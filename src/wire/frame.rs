@@ -265,7 +265,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn header() -> impl Strategy<Value = Header> {
-        (any::<bool>(), 0u8..8, 0u8..16, any::<Option<[u8; 4]>>(), prop_oneof![0u64..300, 65_000u64..66_000, any::<u64>()])
+        (
+            any::<bool>(),
+            0u8..8,
+            0u8..16,
+            any::<Option<[u8; 4]>>(),
+            prop_oneof![0u64..300, 65_000u64..66_000, any::<u64>()],
+        )
             .prop_map(|(fin, reserved, opcode_bits, mask, payload_len)| Header {
                 fin,
                 reserved: reserved << 4,

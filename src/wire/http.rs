@@ -84,6 +84,63 @@ pub fn wants_keep_alive(head: &RequestHead) -> bool {
     head.version == http::Version::HTTP_11 || has_token(head, CONNECTION, "keep-alive")
 }
 
+/// An answer to a plain request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The status.
+    pub status: http::StatusCode,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: String,
+}
+
+impl Response {
+    /// An answer in plain text.
+    #[must_use]
+    pub fn text(status: http::StatusCode, body: String) -> Self {
+        Self { status, content_type: "text/plain; charset=utf-8", body }
+    }
+
+    /// An answer in JSON.
+    #[must_use]
+    pub fn json(status: http::StatusCode, body: String) -> Self {
+        Self { status, content_type: "application/json", body }
+    }
+
+    /// The answer as it goes onto the wire, without its body for a HEAD request.
+    #[must_use]
+    pub fn emit(&self, is_head_request: bool, keep_alive: bool) -> Vec<u8> {
+        use std::fmt::Write;
+        let mut text = String::with_capacity(256 + self.body.len());
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+            self.status.as_u16(),
+            self.status.canonical_reason().unwrap_or_default(),
+            self.content_type,
+            self.body.len(),
+        );
+        match self.status {
+            http::StatusCode::UPGRADE_REQUIRED => {
+                text.push_str("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+            }
+            http::StatusCode::METHOD_NOT_ALLOWED => text.push_str("Allow: GET, HEAD\r\n"),
+            _ => {}
+        }
+        text.push_str(match (self.status, keep_alive) {
+            (http::StatusCode::UPGRADE_REQUIRED, _) => "Connection: close, Upgrade\r\n\r\n",
+            (_, true) => "Connection: keep-alive\r\n\r\n",
+            (_, false) => "Connection: close\r\n\r\n",
+        });
+        if !is_head_request {
+            text.push_str(&self.body);
+        }
+        text.into_bytes()
+    }
+}
+
 /// A bad escape, or bytes that are no UTF-8 once the escapes are undone: 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadEscape;

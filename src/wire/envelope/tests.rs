@@ -77,7 +77,8 @@ fn value(odd_ones: bool) -> BoxedStrategy<String> {
 }
 
 fn message(odd_ones: bool) -> impl Strategy<Value = String> {
-    (blanks(), object(literal().boxed(), value(odd_ones)), blanks()).prop_map(|(a, object, b)| a + &object + &b)
+    (blanks(), object(literal().boxed(), value(odd_ones)), blanks())
+        .prop_map(|(a, object, b)| a + &object + &b)
 }
 
 proptest! {
@@ -164,8 +165,29 @@ fn what_is_no_json_is_refused() {
         assert!(Parser::default().parse(good.as_bytes()).is_ok(), "{good}");
     }
     for bad in [
-        "", " ", "nul", "{", "}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "[1,]", "01", "1.", "+1", "\"\t\"", "{} x", "{}{}",
-        "\u{feff}{}", "'a'", "{a:1}", "\"\\x\"", "NaN", "1e", "-", &deep(JSON_DEPTH_MAX + 1),
+        "",
+        " ",
+        "nul",
+        "{",
+        "}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "[1,]",
+        "01",
+        "1.",
+        "+1",
+        "\"\t\"",
+        "{} x",
+        "{}{}",
+        "\u{feff}{}",
+        "'a'",
+        "{a:1}",
+        "\"\\x\"",
+        "NaN",
+        "1e",
+        "-",
+        &deep(JSON_DEPTH_MAX + 1),
         &deep_odd(JSON_DEPTH_MAX + 1),
     ] {
         assert_eq!(Parser::default().parse(bad.as_bytes()).err(), Some(NotJson), "{bad}");

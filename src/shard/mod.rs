@@ -1,0 +1,457 @@
+//! One core's clients and everything that happens to them, without I/O: `handle_*` in, `poll_*` out.
+//!
+//! The contract: after every `handle_*`, drain [`Shard::poll_event`]; once per turn of the loop, send what
+//! [`Shard::poll_dirty`] names and hand on mail with [`Shard::deliver_mail`]. Time comes in as milliseconds since the
+//! server's start; randomness came in as a seed. What peers do is answered, closed or counted; a panic is a bug, and
+//! [`Shard::handle_panic`] closes only the client that it happened over.
+
+pub mod clients;
+mod deadlines;
+pub mod mail;
+mod messages;
+pub mod outbox;
+pub mod rate;
+mod requests;
+pub mod router;
+pub mod timers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::buffers::{Buffers, Exhausted};
+use crate::id::{ClientId, Entropy, HostId, ShardIndex, Slot};
+use crate::limits::{CLOSE_DEADLINE_MS, Limits};
+use crate::metrics::Counters;
+use crate::plant::{Plant, Planted};
+use crate::protocol::pairing::Pairing;
+use crate::protocol::{Actions, Dialect};
+use crate::websocket::CloseCode;
+use crate::wire::envelope::Parser;
+use crate::wire::frame::{Opcode, ServerHeader};
+use crate::wire::http::RequestHead;
+use clients::{Clients, Stage};
+use mail::Mail;
+use outbox::{Gathered, Outbox};
+use router::Router;
+use timers::{Tick, Wheel};
+
+/// The shard that the pairing queue lives on.
+pub const PAIRING_HOME: ShardIndex = ShardIndex(0);
+
+/// What a shard must know of the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This start of this host.
+    pub host: HostId,
+    /// How many shards the host has.
+    pub shards: usize,
+    /// All bounds.
+    pub limits: Limits,
+    /// `PROTOCOLS` names pairing.
+    pub pairing: bool,
+    /// `REQUEUE_ON_PARTNER_LEAVE`.
+    pub requeue_on_partner_leave: bool,
+    /// `ALLOWED_ORIGIN`; empty allows all.
+    pub allowed_origins: Vec<String>,
+    /// `ALLOW_NO_ORIGIN`.
+    pub allow_no_origin: bool,
+    /// `ECHO_PATH`.
+    pub echo_path: Option<String>,
+    /// A bug for a test to find.
+    pub planted: Planted,
+}
+
+/// What the shard asks of whoever holds the sockets.
+#[derive(Debug)]
+pub enum Event {
+    /// Answer this request with [`Shard::handle_response`]. Nothing more is read of it until then.
+    Request {
+        /// Who asks.
+        slot: Slot,
+        /// What.
+        head: Box<RequestHead>,
+    },
+    /// Shut the writing side of this socket; reading goes on.
+    FinishWriting(Slot),
+    /// Shut both sides of this socket. [`Shard::handle_gone`] follows when that is through.
+    Cut(Slot),
+}
+
+/// One shard.
+#[derive(Debug)]
+pub struct Shard {
+    settings: Arc<Settings>,
+    clients: Clients,
+    pairing: Pairing,
+    router: Router,
+    buffers: Buffers,
+    parser: Parser,
+    wheel: Wheel,
+    entropy: Entropy,
+    counters: Arc<Counters>,
+    dirty: Vec<Slot>,
+    events: VecDeque<Event>,
+    /// Used again for every input.
+    actions: Actions,
+    due: Vec<(Slot, Tick)>,
+    now_ms: u64,
+    /// When memory that nobody needs is next given back.
+    trim_due: Tick,
+    is_shutting_down: bool,
+}
+
+impl Shard {
+    /// An empty shard. `seed` makes its ids: random in a server.
+    #[must_use]
+    pub fn new(
+        here: ShardIndex,
+        settings: Arc<Settings>,
+        counters: Arc<Counters>,
+        seed: [u8; 32],
+        now_ms: u64,
+    ) -> Self {
+        let now = Tick::at(now_ms);
+        Self {
+            clients: Clients::new(settings.host, here),
+            pairing: Pairing::new(settings.requeue_on_partner_leave, settings.planted),
+            router: Router::new(here, settings.shards),
+            buffers: Buffers::new(settings.limits.shard_buffer_bytes),
+            parser: Parser::default(),
+            wheel: Wheel::new(now),
+            entropy: Entropy::from_seed(seed),
+            settings,
+            counters,
+            dirty: Vec::new(),
+            events: VecDeque::new(),
+            actions: Actions::new(),
+            due: Vec::new(),
+            now_ms,
+            trim_due: now,
+            is_shutting_down: false,
+        }
+    }
+
+    /// A connection was accepted. Nothing: there is no room, close it.
+    pub fn handle_accept(&mut self, now_ms: u64) -> Option<Slot> {
+        self.now_ms = now_ms;
+        let slot = self.clients.insert(Tick::at(now_ms), &mut self.entropy)?;
+        self.counters.connections.add(1);
+        self.counters.connections_accepted.add(1);
+        self.set_deadline(slot, self.settings.limits.head_deadline_ms);
+        if self.is_shutting_down {
+            self.cut(slot);
+        }
+        Some(slot)
+    }
+
+    /// Bytes came from a client. They are unmasked where they lie.
+    pub fn handle_bytes(&mut self, slot: Slot, input: &mut [u8], now_ms: u64) {
+        self.now_ms = now_ms;
+        self.counters.bytes_received.add(input.len() as u64);
+        let Some(client) = self.clients.at(slot) else { return };
+        client.received = Tick::at(now_ms);
+        match &mut client.stage {
+            Stage::Head(_) => self.handle_head_bytes(slot, input),
+            Stage::Answering(kept) => kept.extend_from_slice(input),
+            Stage::Open(_) => self.handle_frames(slot, input),
+            Stage::Closing => {
+                if client.connection.discard(input) {
+                    self.finish(slot);
+                }
+            }
+            Stage::Finishing | Stage::Finished | Stage::Cut => {}
+        }
+        self.deliver_local();
+    }
+
+    /// A client's connection is gone: its socket is closed now, and its slot is free after this.
+    pub fn handle_gone(&mut self, slot: Slot, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.leave(slot);
+        if let Some(mut client) = self.clients.remove(slot) {
+            self.counters.connections.sub(1);
+            client.connection.release(&mut self.buffers);
+            client.outbox.release(&mut self.buffers);
+            if let Stage::Head(kept) = client.stage {
+                self.buffers.release(kept);
+            }
+        }
+        self.deliver_local();
+    }
+
+    /// The server panicked while it handled this client, which is cut.
+    pub fn handle_panic(&mut self, slot: Slot, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.counters.panics.add(1);
+        self.actions.clear();
+        self.cut(slot);
+        self.deliver_local();
+    }
+
+    /// Mail has come from another shard.
+    pub fn handle_mail(&mut self, mail: Mail, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.receive(mail);
+        self.deliver_local();
+    }
+
+    /// The server shuts down: every client is closed 1001.
+    pub fn handle_shutdown(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.is_shutting_down = true;
+        for slot in self.clients.slots() {
+            match self.clients.at(slot).map(|client| &client.stage) {
+                Some(Stage::Open(_)) => self.start_close(slot, CloseCode::GoingAway, "Server shutting down"),
+                Some(Stage::Head(_)) => self.cut(slot),
+                _ => {}
+            }
+        }
+        self.deliver_local();
+    }
+
+    /// The next client that has something to send and whose socket is not known to be full. Each is named once per
+    /// turn; send what [`Shard::gather`] gives.
+    pub fn poll_dirty(&mut self) -> Option<Slot> {
+        while let Some(slot) = self.dirty.pop() {
+            let Some(client) = self.clients.at(slot) else { continue };
+            client.is_dirty = false;
+            if !client.outbox.is_empty() && !client.is_blocked {
+                return Some(slot);
+            }
+            self.after_write(slot);
+        }
+        None
+    }
+
+    /// Whether [`Shard::poll_dirty`] or [`Shard::deliver_mail`] have something to do.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.dirty.is_empty() || self.router.waiting() > 0 || !self.events.is_empty()
+    }
+
+    /// The first bytes that this client is to be sent, in pieces; empty when nothing waits.
+    #[must_use]
+    pub fn gather(&mut self, slot: Slot) -> Gathered<'_> {
+        self.clients.at(slot).map(|client| client.outbox.gather()).unwrap_or_default()
+    }
+
+    /// The socket took the first `count` bytes.
+    pub fn handle_sent(&mut self, slot: Slot, count: usize) {
+        self.counters.bytes_sent.add(count as u64);
+        self.counters.writes.add(1);
+        let Some(client) = self.clients.at(slot) else { return };
+        client.outbox.consume(count, &mut self.buffers);
+        self.after_write(slot);
+    }
+
+    /// The socket takes nothing now: the client waits for [`Shard::handle_writable`].
+    pub fn handle_blocked(&mut self, slot: Slot) {
+        self.counters.writes_blocked.add(1);
+        if let Some(client) = self.clients.at(slot) {
+            client.is_blocked = true;
+        }
+    }
+
+    /// The socket takes bytes again.
+    pub fn handle_writable(&mut self, slot: Slot) {
+        let Some(client) = self.clients.at(slot) else { return };
+        client.is_blocked = false;
+        if !self.settings.planted.is(Plant::LostWakeup) {
+            self.mark_dirty(slot);
+        }
+    }
+
+    /// Writing failed: the peer is gone.
+    pub fn handle_write_failed(&mut self, slot: Slot, now_ms: u64) {
+        self.now_ms = now_ms;
+        self.cut(slot);
+        self.deliver_local();
+    }
+
+    /// Hands mail for other shards to `push`, which gives back what a full ring does not take.
+    pub fn deliver_mail(&mut self, push: impl FnMut(ShardIndex, Mail) -> Result<(), Mail>) {
+        let taken = self.router.deliver(push, &mut self.buffers);
+        self.counters.mail_sent.add(taken as u64);
+        self.counters.mail_waiting.set(self.router.waiting() as u64);
+    }
+
+    /// Whether so much mail waits that no client is to be read from for now. Ask again after each
+    /// [`Shard::deliver_mail`].
+    pub fn is_reading_paused(&mut self) -> bool {
+        self.router.update_reading_paused()
+    }
+
+    /// What the holder of the sockets is to do next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Connections of every kind.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// The shard's numbers.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The clients, for checks.
+    #[must_use]
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Who waits in the queue that lives here, for checks.
+    #[must_use]
+    pub fn waiting_in_queue(&self) -> Option<ClientId> {
+        self.pairing.waiting()
+    }
+
+    /// Bytes of buffers in use, for checks.
+    #[must_use]
+    pub fn buffer_bytes(&mut self) -> usize {
+        self.buffers.settle();
+        self.buffers.used_bytes()
+    }
+
+    /// Handles mail to this shard itself until there is no more.
+    fn deliver_local(&mut self) {
+        while let Some(mail) = self.router.poll_local() {
+            self.receive(mail);
+        }
+    }
+
+    fn mark_dirty(&mut self, slot: Slot) {
+        let Some(client) = self.clients.at(slot) else { return };
+        if !client.is_dirty && !client.is_blocked {
+            client.is_dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Has `len` bytes appended to an outbox; closes a client that is too slow, or that there is no memory for. One
+    /// message into an empty outbox always passes.
+    fn send(
+        &mut self,
+        slot: Slot,
+        len: usize,
+        append: impl FnOnce(&mut Outbox, &mut Buffers) -> Result<(), Exhausted>,
+    ) {
+        let Some(client) = self.clients.at(slot) else { return };
+        let waiting = client.outbox.len();
+        if waiting > 0 && waiting + len > self.settings.limits.outbox_bytes_max {
+            self.counters.too_slow.add(1);
+            return self.start_close(slot, CloseCode::TryAgainLater, "too slow");
+        }
+        match append(&mut client.outbox, &mut self.buffers) {
+            Ok(()) => self.mark_dirty(slot),
+            Err(Exhausted) => self.close_busy(slot),
+        }
+    }
+
+    /// Has these pieces, of `len` bytes together, appended to an outbox.
+    fn send_pieces(&mut self, slot: Slot, len: usize, write: impl FnOnce(&mut dyn FnMut(&[u8]))) {
+        self.send(slot, len, |outbox, buffers| {
+            outbox.reserve(len, buffers)?;
+            write(&mut |piece| outbox.append(piece));
+            Ok(())
+        });
+    }
+
+    fn close_busy(&mut self, slot: Slot) {
+        self.counters.server_busy.add(1);
+        self.start_close(slot, CloseCode::TryAgainLater, "server busy");
+    }
+
+    /// Sends a close of our own and waits for the answer.
+    fn start_close(&mut self, slot: Slot, code: CloseCode, reason: &str) {
+        self.leave(slot);
+        let mut payload = [0; 2 + 123];
+        payload[..2].copy_from_slice(&code.number().to_be_bytes());
+        payload[2..2 + reason.len()].copy_from_slice(reason.as_bytes());
+        if self.append_close(slot, &payload[..2 + reason.len()]).is_err() {
+            return self.cut(slot);
+        }
+        self.set_stage(slot, Stage::Closing);
+        self.set_deadline(slot, CLOSE_DEADLINE_MS);
+    }
+
+    /// Answers the peer's close with the code that it sent (protocols.md section 0, close).
+    fn answer_close(&mut self, slot: Slot, code: Option<u16>) {
+        self.leave(slot);
+        let payload = code.map(u16::to_be_bytes);
+        match self.append_close(slot, payload.as_ref().map_or(&[], |code| code.as_slice())) {
+            Ok(()) => self.finish(slot),
+            Err(Exhausted) => self.cut(slot),
+        }
+    }
+
+    /// Appends a close frame, past the bound of the outbox.
+    fn append_close(&mut self, slot: Slot, payload: &[u8]) -> Result<(), Exhausted> {
+        let header = ServerHeader::new(Opcode::Close, payload.len());
+        if let Some(client) = self.clients.at(slot) {
+            client.outbox.reserve(header.as_bytes().len() + payload.len(), &mut self.buffers)?;
+            client.outbox.append(header.as_bytes());
+            client.outbox.append(payload);
+        }
+        self.mark_dirty(slot);
+        Ok(())
+    }
+
+    /// All is said: our side of TCP is shut once the outbox is out.
+    fn finish(&mut self, slot: Slot) {
+        self.set_stage(slot, Stage::Finishing);
+        self.set_deadline(slot, CLOSE_DEADLINE_MS);
+        self.mark_dirty(slot);
+    }
+
+    /// Ends a connection without another word.
+    fn cut(&mut self, slot: Slot) {
+        self.leave(slot);
+        let Some(client) = self.clients.at(slot) else { return };
+        if !matches!(client.stage, Stage::Cut) {
+            client.outbox.release(&mut self.buffers);
+            self.set_stage(slot, Stage::Cut);
+            self.events.push_back(Event::Cut(slot));
+        }
+    }
+
+    fn after_write(&mut self, slot: Slot) {
+        let Some(client) = self.clients.at(slot) else { return };
+        if client.outbox.is_empty() && matches!(client.stage, Stage::Finishing) {
+            client.stage = Stage::Finished;
+            self.events.push_back(Event::FinishWriting(slot));
+        }
+    }
+
+    /// Changes the stage and gives back the memory of the one before.
+    fn set_stage(&mut self, slot: Slot, stage: Stage) {
+        let Some(client) = self.clients.at(slot) else { return };
+        match std::mem::replace(&mut client.stage, stage) {
+            Stage::Head(kept) => self.buffers.release(kept),
+            Stage::Open(_) => client.connection.release(&mut self.buffers),
+            Stage::Answering(_) | Stage::Closing | Stage::Finishing | Stage::Finished | Stage::Cut => {}
+        }
+    }
+
+    /// An open client leaves its dialect: it is not there for anybody any more. Its stage is set by the caller.
+    fn leave(&mut self, slot: Slot) {
+        let Some(client) = self.clients.at(slot) else { return };
+        let Stage::Open(dialect) = &mut client.stage else { return };
+        let id = client.id;
+        let mut actions = Actions::new();
+        match dialect {
+            Dialect::Pairing(state) => self.pairing.handle_leave(state, id, &mut actions),
+            Dialect::Echo => {}
+        }
+        self.counters.clients.sub(1);
+        self.set_stage(slot, Stage::Closing);
+        self.apply(slot, &mut actions, &[]);
+    }
+}
+
+#[cfg(test)]
+mod tests;
