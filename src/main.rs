@@ -1,1 +1,68 @@
-fn main() {}
+//! The server's program: configuration, log, signals.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use mimalloc::MiMalloc;
+use parlor::config::Config;
+use parlor::server::{Server, Stopper};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+fn main() -> ExitCode {
+    let (config, warnings) = Config::from_process();
+    tracing_subscriber::fmt()
+        .with_max_level(config.log_level)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    match run(&config) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until a signal comes. Says whether the end was in order.
+fn run(config: &Config) -> std::io::Result<bool> {
+    // Huge pages would be counted whole for a few used bytes in each.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+    // Before the server's threads, so that no signal finds nobody.
+    let signals = Signals::new([SIGTERM, SIGINT])?;
+    let server = Server::start(config)?;
+    let decision = server.decision();
+    tracing::info!(
+        address = %server.address(),
+        shards = server.shards(),
+        driver = decision.driver.name(),
+        ring_flags = decision.driver.flags(),
+        reason = %decision.reason,
+        "listening"
+    );
+    let stopper = server.stopper();
+    std::thread::Builder::new().name("signals".into()).spawn(move || stop_on(signals, &stopper))?;
+    let in_order = server.wait();
+    tracing::info!("stopped");
+    Ok(in_order)
+}
+
+/// The first signal begins the shutdown, the second ends the process at once.
+fn stop_on(mut signals: Signals, stopper: &Stopper) {
+    for (count, signal) in signals.forever().enumerate() {
+        if count > 0 {
+            tracing::warn!("second signal ({signal}), leaving at once");
+            std::process::exit(1);
+        }
+        tracing::info!("signal {signal}, shutting down");
+        stopper.stop();
+    }
+}

@@ -57,6 +57,12 @@ impl<C: Chime> Doorbell<C> {
         self.armed.lower();
     }
 
+    /// The owner woke up for another reason and will look at its ring buffers before it arms again: until then
+    /// nobody needs to ring. A strike that came before this stays.
+    pub(crate) fn stand_down(&self) {
+        self.armed.lower();
+    }
+
     /// Rings if the owner sleeps and nobody has rung yet. After `publish`.
     pub(crate) fn ring_if_armed(&self) {
         if self.armed.take() {

@@ -134,6 +134,11 @@ impl<T> Mailbox<T> {
         self.bell.arm(|| self.incoming.iter().all(Incoming::is_empty))
     }
 
+    /// Tells the others, without a system call, that this shard is awake and will pop before it arms again.
+    pub fn stand_down(&self) {
+        self.bell.stand_down();
+    }
+
     /// Silences the bell and disarms it. After the bell became readable, or earlier if the loop woke up for
     /// another reason; harmless when nobody rang. Pop and retry after it, not before.
     pub fn disarm(&self) {

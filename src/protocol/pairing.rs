@@ -299,10 +299,10 @@ impl Pairing {
     ) {
         let Some(state) = state.filter(|state| state.room() == Some(room)) else { return };
         state.standing = Standing::Idle;
-        out.push(reply([Part::Literal(r#"{"type":"partner-left"}"#)]));
         if self.requeue && !self.planted.is(Plant::ForgottenRequeue) {
             self.wait(state, me, out);
         }
+        out.push(reply([Part::Literal(r#"{"type":"partner-left"}"#)]));
     }
 }
 
@@ -310,9 +310,11 @@ impl Pairing {
 fn handle_offer(state: Option<&mut State>, room: RoomId, older: Waiter, newer: Waiter, out: &mut Actions) {
     match state {
         Some(state) if state.standing == Standing::Waiting(older.ticket) => {
-            pair(state, room, newer.client, out);
+            // The note comes first: the reply may close a client that is too slow, and what follows from its leaving
+            // must come behind the note.
             let matched = Note::Matched { room, partner: older.client, newer };
             out.push(notify(Address::Client(newer.client), matched));
+            pair(state, room, newer.client, out);
         }
         _ => out.push(notify(Address::Client(newer.client), Note::Declined(newer))),
     }

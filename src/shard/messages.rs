@@ -127,7 +127,7 @@ impl Shard {
         let mut actions = std::mem::take(&mut self.actions);
         self.pairing.handle_note(note, state, &mut self.entropy, &mut actions);
         if matches!(note, Note::Offer { .. } | Note::Matched { .. }) && before.is_none() && slot.is_some() {
-            self.counters.matches.add(u64::from(matches!(actions.first(), Some(Action::Reply(_)))));
+            self.counters.matches.add(u64::from(matches!(actions.last(), Some(Action::Reply(_)))));
         }
         // A reply is only made for a client that was found.
         self.apply(slot.unwrap_or(Slot(u32::MAX)), &mut actions, &[]);

@@ -366,8 +366,11 @@ impl Shard {
         self.start_close(slot, CloseCode::TryAgainLater, "server busy");
     }
 
-    /// Sends a close of our own and waits for the answer.
+    /// Sends a close of our own and waits for the answer. Who is no WebSocket would not understand it, and is cut.
     fn start_close(&mut self, slot: Slot, code: CloseCode, reason: &str) {
+        if !matches!(self.clients.at(slot).map(|client| &client.stage), Some(Stage::Open(_))) {
+            return self.cut(slot);
+        }
         self.leave(slot);
         let mut payload = [0; 2 + 123];
         payload[..2].copy_from_slice(&code.number().to_be_bytes());

@@ -20,6 +20,9 @@ impl Shard {
     /// The answer to [`Event::Request`], as it goes onto the wire. The connection is closed after it unless
     /// `keep_alive`.
     pub fn handle_response(&mut self, slot: Slot, response: &[u8], keep_alive: bool) {
+        if !matches!(self.clients.at(slot).map(|client| &client.stage), Some(Stage::Answering(_))) {
+            return;
+        }
         self.counters.requests.add(1);
         self.send_bytes(slot, response);
         let Some(client) = self.clients.at(slot) else { return };
@@ -105,7 +108,9 @@ impl Shard {
             Ok(response) => response,
             Err(rejection) => return self.refuse(slot, rejection.status, rejection.reason),
         };
-        self.send_bytes(slot, &accepted);
+        if !self.send_bytes(slot, &accepted) {
+            return;
+        }
         self.open(slot, dialect);
         if self.is_origin_allowed(head) {
             self.greet(slot);
@@ -171,11 +176,14 @@ impl Shard {
     pub(super) fn refuse(&mut self, slot: Slot, status: StatusCode, reason: &str) {
         self.counters.heads_refused.add(1);
         let response = Response::text(status, format!("{reason}\n")).emit(false, false);
-        self.send_bytes(slot, &response);
-        self.finish(slot);
+        if self.send_bytes(slot, &response) {
+            self.finish(slot);
+        }
     }
 
-    fn send_bytes(&mut self, slot: Slot, bytes: &[u8]) {
+    /// Sends bytes to a client that is no WebSocket; false: there was no room for them, and it is cut.
+    fn send_bytes(&mut self, slot: Slot, bytes: &[u8]) -> bool {
         self.send_pieces(slot, bytes.len(), |write| write(bytes));
+        !matches!(self.clients.at(slot).map(|client| &client.stage), None | Some(Stage::Cut))
     }
 }

@@ -1,0 +1,290 @@
+//! Flags and environment.
+//!
+//! Each flag has a name in the environment as well. A flag that makes no sense ends the start with an error; a value
+//! in the environment that makes none is named in a warning and left out, since what the operators of the servers
+//! that came before have set must never stop the start (protocols.md section 0, environment).
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
+use tracing::Level;
+
+use crate::limits::{Limits, SHARDS_MAX};
+use crate::net::driver::Choice;
+
+/// The configuration of one server.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "parlor", version, about = "A WebRTC signaling server on io_uring")]
+pub struct Config {
+    /// Address or name to listen on; all interfaces if it is not set
+    #[arg(long, env = "HOST")]
+    pub host: Option<String>,
+
+    /// Port to listen on; 0 lets the system choose
+    #[arg(long, env = "PORT", default_value_t = 8080)]
+    pub port: u16,
+
+    /// Shards: one thread and one ring each; as many as the cores this process may use if it is not set
+    #[arg(long, env = "SHARDS", value_parser = clap::value_parser!(u16).range(1..=SHARDS_MAX as i64))]
+    pub shards: Option<u16>,
+
+    /// What the shards wait for sockets with
+    #[arg(long, env = "IO_DRIVER", value_enum, default_value = "auto", ignore_case = true)]
+    pub io_driver: Choice,
+
+    /// Entries of each io_uring; more take more locked memory
+    #[arg(long, env = "RING_ENTRIES", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(64..=32_768))]
+    pub ring_entries: u32,
+
+    /// Largest message in bytes; a larger one is closed 1009
+    #[arg(long, env = "MAX_MESSAGE_BYTES", default_value_t = Limits::MESSAGE_BYTES_MAX)]
+    pub max_message_bytes: usize,
+
+    /// Most frames of one message; more are closed 1009
+    #[arg(long, env = "MAX_FRAGMENTS", default_value_t = Limits::FRAGMENTS_MAX)]
+    pub max_fragments: u32,
+
+    /// Most bytes that wait for one client before it is closed as too slow; twice the largest message and 64 KiB if
+    /// it is not set
+    #[arg(long, env = "OUTBOX_MAX_BYTES")]
+    pub outbox_max_bytes: Option<usize>,
+
+    /// Most bytes of buffers that one shard holds
+    #[arg(long, env = "SHARD_BUFFER_BYTES", default_value_t = Limits::SHARD_BUFFER_BYTES)]
+    pub shard_buffer_bytes: usize,
+
+    /// Messages that one client may send per second
+    #[arg(long, env = "MAX_MSG_PER_SECOND", default_value_t = Limits::MESSAGES_PER_SECOND_MAX)]
+    pub max_msg_per_second: u32,
+
+    /// Milliseconds between two pings; who is silent for twice as long is cut
+    #[arg(long, env = "HEARTBEAT_MS", default_value_t = Limits::HEARTBEAT_MS, value_parser = clap::value_parser!(u64).range(1..))]
+    pub heartbeat_ms: u64,
+
+    /// Milliseconds that a request head may take
+    #[arg(long, env = "HEAD_DEADLINE_MS", default_value_t = Limits::HEAD_DEADLINE_MS, value_parser = clap::value_parser!(u64).range(1..))]
+    pub head_deadline_ms: u64,
+
+    /// Milliseconds that a shutdown may take
+    #[arg(long, env = "SHUTDOWN_GRACE_MS", default_value_t = 10_000)]
+    pub shutdown_grace_ms: u64,
+
+    /// Whether who is left by a partner waits for the next one at once
+    #[arg(long, env = "REQUEUE_ON_PARTNER_LEAVE", default_value = "true", action = ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    pub requeue_on_partner_leave: bool,
+
+    /// Origins that may connect, separated by commas and compared byte for byte; all if it is empty
+    #[arg(long, env = "ALLOWED_ORIGIN", default_value = "", hide_default_value = true)]
+    pub allowed_origin: String,
+
+    /// Whether clients without an origin may connect where origins are limited
+    #[arg(long, env = "ALLOW_NO_ORIGIN", default_value = "false", action = ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    pub allow_no_origin: bool,
+
+    /// Path on which messages are echoed, for conformance suites; off if it is not set
+    #[arg(long, env = "ECHO_PATH", value_parser = path)]
+    pub echo_path: Option<String>,
+
+    /// Name of this instance in health answers; random if it is not set
+    #[arg(long, env = "INSTANCE_ID")]
+    pub instance_id: Option<String>,
+
+    /// trace, debug, info, warn or error; or 0 to 6
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", value_parser = level)]
+    pub log_level: Level,
+}
+
+impl Config {
+    /// Reads flags and environment of this process. Also returns what is to be warned of. An unusable flag, `--help`
+    /// and `--version` end the process.
+    #[must_use]
+    pub fn from_process() -> (Self, Vec<String>) {
+        Self::from(std::env::args_os(), |name| std::env::var_os(name)).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Reads `flags`, the program's name first, and the environment that `variable` looks up.
+    ///
+    /// # Errors
+    /// A flag is unusable.
+    pub fn from(
+        flags: impl IntoIterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<(Self, Vec<String>), clap::Error> {
+        let mut flags: Vec<OsString> = flags.into_iter().collect();
+        let mut warnings = Vec::new();
+        let plain = Self::command().mut_args(|arg| arg.env(None));
+        let described = Self::command();
+        // As flags in front of the real ones, which override them.
+        let mut from_environment = Vec::new();
+        for arg in described.get_arguments() {
+            let (Some(name), Some(long)) = (arg.get_env().and_then(|name| name.to_str()), arg.get_long())
+            else {
+                continue;
+            };
+            let Some(value) = variable(name).filter(|value| !value.is_empty()) else { continue };
+            let mut flag = OsString::from(format!("--{long}="));
+            flag.push(&value);
+            if is_usable(&plain, &flag) {
+                from_environment.push(flag);
+            } else {
+                warnings.push(format!("{name}={} makes no sense and is left out", value.to_string_lossy()));
+            }
+        }
+        let rest = flags.split_off(flags.len().min(1));
+        let all = flags.into_iter().chain(from_environment).chain(rest);
+        let overriding = described.args_override_self(true).mut_args(|arg: Arg| arg.env(None));
+        let matches = with_environment_in_help(overriding).try_get_matches_from(all)?;
+        Ok((Self::from_arg_matches(&matches)?, warnings))
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let outbox_bytes_max = Limits::outbox_bytes_max_for(self.max_message_bytes);
+        Limits {
+            message_bytes_max: self.max_message_bytes,
+            fragments_max: self.max_fragments,
+            outbox_bytes_max: self.outbox_max_bytes.unwrap_or(outbox_bytes_max),
+            shard_buffer_bytes: self.shard_buffer_bytes,
+            messages_per_second_max: self.max_msg_per_second,
+            heartbeat_ms: self.heartbeat_ms,
+            head_deadline_ms: self.head_deadline_ms,
+        }
+    }
+
+    /// The shutdown's grace.
+    #[must_use]
+    pub fn shutdown_grace(&self) -> Duration {
+        Duration::from_millis(self.shutdown_grace_ms)
+    }
+
+    /// The origins that may connect.
+    #[must_use]
+    pub fn allowed_origins(&self) -> Vec<String> {
+        let origins = self.allowed_origin.split(',').map(str::trim);
+        origins.filter(|origin| !origin.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// The addresses to try to listen on, in this order: the first that the system has is taken.
+    ///
+    /// # Errors
+    /// `HOST` names nothing.
+    pub fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
+        match &self.host {
+            // Both families where there is IPv6, else IPv4.
+            None => Ok(vec![([0u16; 8], self.port).into(), ([0u8; 4], self.port).into()]),
+            Some(host) => {
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                Ok((host, self.port).to_socket_addrs()?.collect())
+            }
+        }
+    }
+}
+
+fn is_usable(command: &Command, flag: &OsString) -> bool {
+    command.clone().try_get_matches_from([OsString::from("parlor"), flag.clone()]).is_ok()
+}
+
+/// Names each flag's variable in its help, without looking it up again.
+fn with_environment_in_help(command: Command) -> Command {
+    let names: Vec<(String, String)> = Config::command()
+        .get_arguments()
+        .filter_map(|arg| Some((arg.get_id().to_string(), arg.get_env()?.to_str()?.to_owned())))
+        .collect();
+    command.mut_args(move |arg| {
+        let name = names.iter().find(|(id, _)| arg.get_id() == id).map(|(_, name)| name);
+        match (name, arg.get_help().map(ToString::to_string)) {
+            (Some(name), Some(help)) => arg.help(format!("{help} [env: {name}]")),
+            _ => arg,
+        }
+    })
+}
+
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') { Ok(text.to_owned()) } else { Err("a path begins with /".into()) }
+}
+
+/// Levels by name in any case, or as the rendezvous original counts them (0 silly to 6 fatal).
+fn level(text: &str) -> Result<Level, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "0" | "1" | "trace" | "silly" => Ok(Level::TRACE),
+        "2" | "debug" => Ok(Level::DEBUG),
+        "3" | "info" => Ok(Level::INFO),
+        "4" | "warn" | "warning" => Ok(Level::WARN),
+        "5" | "6" | "error" | "fatal" => Ok(Level::ERROR),
+        _ => Err("one of trace, debug, info, warn, error, or 0 to 6".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(flags: &[&str], environment: &[(&str, &str)]) -> Result<(Config, Vec<String>), clap::Error> {
+        let flags = ["parlor"].iter().chain(flags).map(OsString::from);
+        Config::from(flags, |name| {
+            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn flags_come_before_the_environment_and_that_before_defaults() {
+        let environment =
+            [("PORT", "9000"), ("MAX_MSG_PER_SECOND", "7"), ("REQUEUE_ON_PARTNER_LEAVE", "false")];
+        let (config, warnings) = config(&["--port", "9001"], &environment).expect("usable");
+        assert_eq!((config.port, config.max_msg_per_second, config.heartbeat_ms), (9001, 7, 25_000));
+        assert!(!config.requeue_on_partner_leave);
+        assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn what_others_have_set_never_stops_the_start() {
+        let environment = [
+            ("PORT", "eighty"),
+            ("SHARDS", "0"),
+            ("LOG_LEVEL", "verbose"),
+            ("HEARTBEAT_MS", ""),
+            ("NODE_ENV", "x"),
+        ];
+        let (config, warnings) = config(&[], &environment).expect("usable");
+        assert_eq!((config.port, config.shards, config.log_level), (8080, None, Level::INFO));
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert!(warnings[0].contains("PORT=eighty"));
+    }
+
+    #[test]
+    fn an_unusable_flag_is_an_error() {
+        for flags in
+            [&["--port", "eighty"][..], &["--shards", "0"], &["--shards", "257"], &["--echo-path", "x"]]
+        {
+            assert!(config(flags, &[]).is_err(), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn levels_are_known_by_name_and_number() {
+        for (text, expected) in
+            [("TRACE", Level::TRACE), ("0", Level::TRACE), ("Warn", Level::WARN), ("6", Level::ERROR)]
+        {
+            assert_eq!(config(&[], &[("LOG_LEVEL", text)]).expect("usable").0.log_level, expected);
+        }
+    }
+
+    #[test]
+    fn origins_are_a_list() {
+        let (config, _) =
+            config(&[], &[("ALLOWED_ORIGIN", "https://a.example, https://b.example,")]).expect("usable");
+        assert_eq!(config.allowed_origins(), ["https://a.example", "https://b.example"]);
+    }
+
+    #[test]
+    fn hosts_are_addresses_or_names() {
+        for (host, first) in [("127.0.0.1", "127.0.0.1:8080"), ("[::1]", "[::1]:8080"), ("::1", "[::1]:8080")]
+        {
+            let (config, _) = config(&[], &[("HOST", host)]).expect("usable");
+            assert_eq!(config.addresses().expect("resolves")[0].to_string(), first);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Plain HTTP on the same port: health, metrics, a page (protocols.md section 0, HTTP).
+
+mod metrics;
+mod page;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use http::{Method, StatusCode};
+
+use crate::metrics::Counters;
+use crate::net::driver::Decision;
+use crate::wire::http::{RequestHead, Response, wants_keep_alive};
+
+/// What the answers are made of, shared by all cores. All counts are those of the request's moment.
+#[derive(Debug)]
+pub struct Overview {
+    /// One per shard.
+    pub counters: Vec<Arc<Counters>>,
+    /// When the server started.
+    pub started: Instant,
+    /// `INSTANCE_ID`.
+    pub instance_id: String,
+    /// The driver, and why it is not a better one.
+    pub decision: Decision,
+    /// The paths that WebSockets may be opened on, and what is spoken there.
+    pub paths: Vec<(String, &'static str)>,
+    /// Set when the server shuts down: it is not ready any more.
+    pub draining: Arc<AtomicBool>,
+}
+
+impl Overview {
+    /// Open WebSocket connections on all shards.
+    fn clients(&self) -> u64 {
+        self.counters.iter().map(|counters| counters.clients.value()).sum()
+    }
+
+    fn uptime_s(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+}
+
+/// An answer as it goes onto the wire.
+#[derive(Debug)]
+pub struct Answer {
+    /// Head and body.
+    pub bytes: Vec<u8>,
+    /// Whether the connection may serve another request.
+    pub keep_alive: bool,
+}
+
+/// Answers one request.
+#[must_use]
+pub fn answer(head: &RequestHead, overview: &Overview) -> Answer {
+    let response = match head.method {
+        Method::GET | Method::HEAD => resource(head.uri.path(), overview),
+        _ => error(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
+    };
+    let keep_alive = wants_keep_alive(head);
+    Answer { bytes: response.emit(head.method == Method::HEAD, keep_alive), keep_alive }
+}
+
+fn resource(path: &str, overview: &Overview) -> Response {
+    match path {
+        "/healthz" => healthz(overview),
+        "/readyz" => readyz(overview),
+        "/metrics" => Response {
+            status: StatusCode::OK,
+            content_type: "text/plain; version=0.0.4",
+            body: metrics::render(overview),
+        },
+        "/" => Response {
+            status: StatusCode::OK,
+            content_type: "text/html; charset=utf-8",
+            body: page::render(overview),
+        },
+        _ => error(StatusCode::NOT_FOUND, "Not found"),
+    }
+}
+
+fn error(status: StatusCode, message: &str) -> Response {
+    Response::json(status, serde_json::json!({ "error": message }).to_string())
+}
+
+fn healthz(overview: &Overview) -> Response {
+    // Written by hand: serde_json would sort the keys.
+    let instance_id = serde_json::Value::from(overview.instance_id.as_str());
+    let body = format!(
+        r#"{{"ok":true,"uptime":{},"clients":{},"instanceId":{instance_id}}}"#,
+        overview.uptime_s(),
+        overview.clients(),
+    );
+    Response::json(StatusCode::OK, body)
+}
+
+/// Ready, or a list of what is missing.
+fn readyz(overview: &Overview) -> Response {
+    if overview.draining.load(Ordering::Acquire) {
+        Response::json(StatusCode::SERVICE_UNAVAILABLE, r#"["draining"]"#.into())
+    } else {
+        Response::json(StatusCode::OK, "[]".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::driver::Driver;
+    use crate::wire::http::parse_head;
+
+    fn overview() -> Overview {
+        let counters: Vec<Arc<Counters>> = vec![Arc::default(), Arc::default()];
+        counters[0].clients.add(2);
+        counters[1].clients.add(3);
+        Overview {
+            counters,
+            started: Instant::now(),
+            instance_id: "inst-\"1\"".into(),
+            decision: Decision { driver: Driver::Epoll, reason: "IO_DRIVER=epoll".into() },
+            paths: vec![("/ws".into(), "pairing")],
+            draining: Arc::default(),
+        }
+    }
+
+    fn ask(request: &str, overview: &Overview) -> (String, bool) {
+        let (head, _) = parse_head(request.as_bytes()).expect("well-formed").expect("complete");
+        let answer = answer(&head, overview);
+        (String::from_utf8(answer.bytes).expect("UTF-8"), answer.keep_alive)
+    }
+
+    fn body(request: &str) -> String {
+        let (text, _) = ask(request, &overview());
+        text.split_once("\r\n\r\n").expect("a head").1.to_owned()
+    }
+
+    #[test]
+    fn health_counts_all_shards() {
+        let (text, keep_alive) = ask("GET /healthz?x=1 HTTP/1.1\r\n\r\n", &overview());
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"));
+        assert!(text.ends_with(r#"{"ok":true,"uptime":0,"clients":5,"instanceId":"inst-\"1\""}"#));
+        assert!(keep_alive);
+    }
+
+    #[test]
+    fn a_head_request_has_the_length_but_not_the_body() {
+        let whole = body("GET /readyz HTTP/1.1\r\n\r\n");
+        let (text, _) = ask("HEAD /readyz HTTP/1.1\r\n\r\n", &overview());
+        assert!(text.ends_with("\r\n\r\n"));
+        assert!(text.contains(&format!("Content-Length: {}\r\n", whole.len())));
+    }
+
+    #[test]
+    fn what_is_not_there_is_said_so() {
+        assert_eq!(body("GET /nothing HTTP/1.1\r\n\r\n"), r#"{"error":"Not found"}"#);
+        let (text, keep_alive) = ask("POST /healthz HTTP/1.1\r\nContent-Length: 3\r\n\r\n", &overview());
+        assert!(text.starts_with("HTTP/1.1 405 "));
+        assert!(!keep_alive, "the body is not read");
+    }
+
+    #[test]
+    fn a_draining_server_is_not_ready() {
+        let overview = overview();
+        overview.draining.store(true, Ordering::Release);
+        let (text, _) = ask("GET /readyz HTTP/1.1\r\n\r\n", &overview);
+        assert!(text.starts_with("HTTP/1.1 503 ") && text.ends_with(r#"["draining"]"#));
+    }
+
+    #[test]
+    fn metrics_add_up_all_shards() {
+        let text = body("GET /metrics HTTP/1.1\r\n\r\n");
+        assert!(text.contains("# TYPE parlor_clients gauge\nparlor_clients 5\n"), "{text}");
+        assert!(text.contains("driver=\"epoll\""));
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (name, value) = line.rsplit_once(' ').expect("name and value");
+            assert!(name.starts_with("parlor_") && value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_page_names_paths_and_driver() {
+        let page = body("GET / HTTP/1.1\r\n\r\n");
+        for text in ["<!doctype html>", "/ws", "pairing", "epoll", env!("CARGO_PKG_VERSION")] {
+            assert!(page.contains(text), "{text}");
+        }
+        assert!(page.contains("inst-&quot;1&quot;"), "text is escaped");
+    }
+}

@@ -1,0 +1,128 @@
+//! The listener of one core.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use socket2::{Domain, Protocol, Type};
+
+use super::core::Core;
+use super::driver::Driver;
+use super::socket::Socket;
+
+/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4_096;
+/// Most connections accepted before other work gets its turn.
+const BATCH: usize = 64;
+/// How long accepting rests when no file is free, not even the spare one.
+const REST: Duration = Duration::from_millis(50);
+
+/// Binds a listener; several may share the address and port, the kernel spreads connections over them.
+///
+/// # Errors
+/// What the system says, such as that the port is in use.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let listener = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    listener.set_reuse_address(true)?;
+    listener.set_reuse_port(true)?;
+    listener.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        listener.set_only_v6(false)?;
+    }
+    listener.bind(&address.into())?;
+    listener.listen(BACKLOG)?;
+    Ok(listener)
+}
+
+/// A file that is given up when no other is free, so that a connection can be accepted and closed instead of
+/// standing in the backlog, where it would make every accept fail at once.
+struct Spare(Option<OwnedFd>);
+
+impl Spare {
+    fn open() -> Self {
+        Self(rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok())
+    }
+}
+
+/// Accepts connections until the server stops, and then those that came before.
+pub(super) async fn accept_all(core: Rc<Core>, listener: OwnedFd) {
+    let listener = match Socket::new(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!("the listener cannot be waited for: {error}");
+            return core.handle_accept_ended();
+        }
+    };
+    let mut spare = Spare::open();
+    while wait(&core, &listener).await {
+        if let Batch::NoFile = accept_batch(&core, &listener, &mut spare) {
+            monoio::time::sleep(REST).await;
+        }
+    }
+    while let Batch::More = accept_batch(&core, &listener, &mut spare) {}
+    drop(listener);
+    core.handle_accept_ended();
+}
+
+/// Waits for a connection; says false when the server stops.
+async fn wait(core: &Core, listener: &Socket) -> bool {
+    let mut readable = pin!(listener.readable());
+    poll_fn(|context| {
+        if core.is_stopping_or_wake(context.waker()) {
+            return Poll::Ready(false);
+        }
+        readable.as_mut().poll(context).map(|_| true)
+    })
+    .await
+}
+
+/// What is left after a batch.
+enum Batch {
+    /// There may be more.
+    More,
+    /// Nobody waits.
+    Empty,
+    /// There is no file for whoever waits.
+    NoFile,
+}
+
+fn accept_batch(core: &Rc<Core>, listener: &Socket, spare: &mut Spare) -> Batch {
+    let mut flags = SocketFlags::CLOEXEC;
+    if core.driver == Driver::Epoll {
+        flags |= SocketFlags::NONBLOCK;
+    }
+    for _ in 0..BATCH {
+        match rustix::net::accept_with(listener, flags) {
+            Ok(fd) => core.open(fd),
+            Err(Errno::AGAIN) => return Batch::Empty,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                core.shard.borrow().counters().accept_errors.add(1);
+                if !shed(core, listener, spare) {
+                    return Batch::NoFile;
+                }
+            }
+            // The peer has gone again, or a signal came: the next one may be fine.
+            Err(_) => core.shard.borrow().counters().accept_errors.add(1),
+        }
+    }
+    Batch::More
+}
+
+/// Accepts one connection on the spare file and closes it at once. Says whether that worked.
+fn shed(core: &Core, listener: &Socket, spare: &mut Spare) -> bool {
+    let had_one = spare.0.take().is_some();
+    let accepted = rustix::net::accept_with(listener, SocketFlags::CLOEXEC).is_ok();
+    *spare = Spare::open();
+    if accepted {
+        core.shard.borrow().counters().connections_shed.add(1);
+    }
+    had_one && accepted
+}

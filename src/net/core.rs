@@ -1,0 +1,359 @@
+//! One core: a shard, its sockets, and the turn of its loop.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::accept::accept_all;
+use super::catch::caught;
+use super::connection::{serve, wait_writable};
+use super::driver::Driver;
+use super::gate::Gate;
+use super::socket::Socket;
+use crate::http::{self, Overview};
+use crate::id::Slot;
+use crate::limits::{READ_SCRATCH_BYTES, TICK_MS};
+use crate::mailbox::Mailbox;
+use crate::shard::mail::Mail;
+use crate::shard::{Event, Shard};
+
+/// Mail handled in one go before clients get their turn.
+const MAIL_BATCH: usize = 1_024;
+/// Ticks that the loop goes on for after the last connection, so that closes that were submitted are done.
+const TICKS_AFTER_LAST: u32 = 2;
+
+/// What a core needs to start.
+pub(crate) struct Parts {
+    pub(crate) driver: Driver,
+    pub(crate) shard: Shard,
+    pub(crate) mailbox: Mailbox<Mail>,
+    pub(crate) listener: OwnedFd,
+    pub(crate) overview: Arc<Overview>,
+    /// Set by a signal, after which every core is woken.
+    pub(crate) stopping: Arc<AtomicBool>,
+    pub(crate) shutdown_grace: Duration,
+    /// What [`Shard`]'s milliseconds count from.
+    pub(crate) started: Instant,
+}
+
+/// How far a stop has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    NotYet,
+    /// Clients were told; after this instant nobody is waited for.
+    Draining {
+        until: Instant,
+    },
+}
+
+/// A running core. Everything in it is used by this thread alone, and nothing is borrowed across an await.
+pub(super) struct Core {
+    pub(super) driver: Driver,
+    pub(super) shard: RefCell<Shard>,
+    /// Where all sockets are read into.
+    pub(super) scratch: RefCell<Box<[u8]>>,
+    /// Shut while so much mail waits that no client is read from.
+    pub(super) reading: Gate,
+    /// By slot.
+    sockets: RefCell<Vec<Option<Rc<Socket>>>>,
+    mailbox: RefCell<Mailbox<Mail>>,
+    overview: Arc<Overview>,
+    started: Instant,
+    /// Wakes the root future: the end of the turn.
+    root: RefCell<Waker>,
+    is_armed: Cell<bool>,
+    stopping: Arc<AtomicBool>,
+    shutdown_grace: Duration,
+    stop: Cell<Stop>,
+    /// Wakes the acceptor when the server stops.
+    acceptor: RefCell<Waker>,
+    is_accepting: Cell<bool>,
+    ticks_since_last: Cell<u32>,
+}
+
+/// Runs a core until the server has stopped. Only inside a runtime, as its root future.
+pub(super) async fn run(parts: Parts) {
+    let listener = parts.listener;
+    let core = Rc::new(Core {
+        driver: parts.driver,
+        shard: RefCell::new(parts.shard),
+        scratch: RefCell::new(vec![0; READ_SCRATCH_BYTES].into_boxed_slice()),
+        reading: Gate::default(),
+        sockets: RefCell::default(),
+        mailbox: RefCell::new(parts.mailbox),
+        overview: parts.overview,
+        started: parts.started,
+        root: RefCell::new(Waker::noop().clone()),
+        is_armed: Cell::new(false),
+        stopping: parts.stopping,
+        shutdown_grace: parts.shutdown_grace,
+        stop: Cell::new(Stop::NotYet),
+        acceptor: RefCell::new(Waker::noop().clone()),
+        is_accepting: Cell::new(true),
+        ticks_since_last: Cell::new(0),
+    });
+    monoio::spawn(accept_all(Rc::clone(&core), listener));
+    monoio::spawn(tick(Rc::clone(&core)));
+    monoio::spawn(answer_bell(Rc::clone(&core)));
+    poll_fn(|context| {
+        core.root.borrow_mut().clone_from(context.waker());
+        core.end_turn();
+        if core.has_stopped() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Tells the shard the time.
+async fn tick(core: Rc<Core>) {
+    loop {
+        monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
+        core.begin_turn();
+        let now_ms = core.now_ms();
+        core.guarded("time passed", |shard| shard.handle_tick(now_ms));
+        core.ticks_since_last.set(core.ticks_since_last.get() + 1);
+        core.end_turn_soon();
+    }
+}
+
+/// Ends a turn whenever another thread rings.
+async fn answer_bell(core: Rc<Core>) {
+    let bell = core.mailbox.borrow().bell().try_clone_to_owned().and_then(Socket::new);
+    let bell = match bell {
+        Ok(bell) => bell,
+        Err(error) => return tracing::error!("the doorbell cannot be waited for: {error}"),
+    };
+    loop {
+        if let Err(error) = bell.readable().await {
+            tracing::error!("waiting for the doorbell failed: {error}");
+        }
+        core.is_armed.set(false);
+        core.mailbox.borrow().disarm();
+        core.end_turn_soon();
+    }
+}
+
+impl Core {
+    /// Milliseconds since the server's start.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// Something has happened: others need not ring until the end of the turn.
+    pub(super) fn begin_turn(&self) {
+        if self.is_armed.replace(false) {
+            self.mailbox.borrow().stand_down();
+        }
+    }
+
+    /// Has the end of the turn run once the other tasks have.
+    pub(super) fn end_turn_soon(&self) {
+        self.root.borrow().wake_by_ref();
+    }
+
+    /// Takes over an accepted connection.
+    pub(super) fn open(self: &Rc<Self>, fd: OwnedFd) {
+        // Without it small frames would wait for acknowledgements; an error only costs that.
+        let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
+        let Ok(socket) = Socket::new(fd).map(Rc::new) else { return };
+        self.begin_turn();
+        let mut shard = self.shard.borrow_mut();
+        let Some(slot) = shard.handle_accept(self.now_ms()) else {
+            return shard.counters().connections_shed.add(1);
+        };
+        drop(shard);
+        let mut sockets = self.sockets.borrow_mut();
+        let index = slot.0 as usize;
+        if index >= sockets.len() {
+            sockets.resize(index + 1, None);
+        }
+        sockets[index] = Some(Rc::clone(&socket));
+        drop(sockets);
+        let core = Rc::clone(self);
+        monoio::spawn(serve(core, socket, slot));
+        self.end_turn_soon();
+    }
+
+    /// A connection is over: its slot is free.
+    pub(super) fn close(&self, slot: Slot) {
+        self.begin_turn();
+        if let Some(socket) = self.sockets.borrow_mut().get_mut(slot.0 as usize) {
+            *socket = None;
+        }
+        let now_ms = self.now_ms();
+        self.guarded("a client left", |shard| shard.handle_gone(slot, now_ms));
+        self.end_turn_soon();
+    }
+
+    /// Whether this socket is still the one in its slot.
+    pub(super) fn is_current(&self, slot: Slot, socket: &Rc<Socket>) -> bool {
+        self.socket(slot).is_some_and(|current| Rc::ptr_eq(&current, socket))
+    }
+
+    /// Whether the server stops; if not, `waker` is woken when it does.
+    pub(super) fn is_stopping_or_wake(&self, waker: &Waker) -> bool {
+        self.acceptor.borrow_mut().clone_from(waker);
+        self.stop.get() != Stop::NotYet
+    }
+
+    /// The listener is closed.
+    pub(super) fn handle_accept_ended(&self) {
+        self.is_accepting.set(false);
+        self.end_turn_soon();
+    }
+
+    fn socket(&self, slot: Slot) -> Option<Rc<Socket>> {
+        self.sockets.borrow().get(slot.0 as usize).cloned().flatten()
+    }
+
+    /// Does something for one client. A panic is counted and logged, the client is cut, and the shard goes on.
+    pub(super) fn guarded_for(&self, slot: Slot, work: impl FnOnce()) {
+        if let Err(panic) = caught(work) {
+            tracing::error!(slot = slot.0, "panic while a client was handled: {panic}");
+            let now_ms = self.now_ms();
+            self.guarded("a client was cut", |shard| shard.handle_panic(slot, now_ms));
+        }
+    }
+
+    /// Hands the shard something that no one client is to blame for. A panic is counted and logged, and the shard
+    /// goes on.
+    fn guarded(&self, what: &str, handle: impl FnOnce(&mut Shard)) {
+        if let Err(panic) = caught(|| handle(&mut self.shard.borrow_mut())) {
+            self.shard.borrow().counters().panics.add(1);
+            tracing::error!("panic while {what}: {panic}");
+        }
+    }
+
+    /// All tasks have run and the thread is about to sleep: handle mail, send what has gathered, arm the doorbell.
+    fn end_turn(self: &Rc<Self>) {
+        self.check_stop();
+        let mut room_for_mail = MAIL_BATCH;
+        loop {
+            self.handle_mail(&mut room_for_mail);
+            self.flush();
+            self.deliver_mail();
+            if room_for_mail == 0 {
+                // Clients get their turn; the bell brings us back.
+                self.mailbox.borrow().waker().wake();
+                return;
+            }
+            if self.mailbox.borrow().arm() {
+                self.is_armed.set(true);
+                return;
+            }
+        }
+    }
+
+    fn handle_mail(&self, room: &mut usize) {
+        let now_ms = self.now_ms();
+        while *room > 0 {
+            let popped = self.mailbox.borrow_mut().pop();
+            let Some((_, mail)) = popped else { return };
+            *room -= 1;
+            self.guarded("mail was handled", |shard| shard.handle_mail(mail, now_ms));
+        }
+    }
+
+    /// Sends what has gathered, one write per client.
+    fn flush(self: &Rc<Self>) {
+        loop {
+            self.handle_events();
+            let Some(slot) = self.shard.borrow_mut().poll_dirty() else { break };
+            if let Some(socket) = self.socket(slot) {
+                self.guarded_for(slot, || self.send(slot, &socket));
+            }
+        }
+        self.handle_events();
+    }
+
+    /// Writes until the outbox is empty or the socket full.
+    fn send(self: &Rc<Self>, slot: Slot, socket: &Rc<Socket>) {
+        let mut shard = self.shard.borrow_mut();
+        loop {
+            let (len, written) = {
+                let pieces = shard.gather(slot);
+                let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+                if len == 0 {
+                    return;
+                }
+                (len, socket.write(&pieces))
+            };
+            match written {
+                Ok(count) => {
+                    shard.handle_sent(slot, count);
+                    if count < len {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return shard.handle_write_failed(slot, self.now_ms()),
+            }
+        }
+        shard.handle_blocked(slot);
+        monoio::spawn(wait_writable(Rc::clone(self), Rc::clone(socket), slot));
+    }
+
+    fn handle_events(&self) {
+        loop {
+            let event = self.shard.borrow_mut().poll_event();
+            match event {
+                None => return,
+                Some(Event::Request { slot, head }) => {
+                    let answer = http::answer(&head, &self.overview);
+                    self.guarded_for(slot, || {
+                        self.shard.borrow_mut().handle_response(slot, &answer.bytes, answer.keep_alive);
+                    });
+                }
+                Some(Event::FinishWriting(slot)) => self.with_socket(slot, Socket::finish_writing),
+                Some(Event::Cut(slot)) => self.with_socket(slot, Socket::cut),
+            }
+        }
+    }
+
+    fn with_socket(&self, slot: Slot, act: impl FnOnce(&Socket)) {
+        if let Some(socket) = self.socket(slot) {
+            act(&socket);
+        }
+    }
+
+    fn deliver_mail(&self) {
+        let mut mailbox = self.mailbox.borrow_mut();
+        let mut shard = self.shard.borrow_mut();
+        shard.deliver_mail(|to, mail| mailbox.push(to.position(), mail));
+        mailbox.ring();
+        if shard.is_reading_paused() {
+            if !self.reading.is_shut() {
+                shard.counters().reading_paused.add(1);
+            }
+            self.reading.shut();
+        } else {
+            self.reading.open();
+        }
+    }
+
+    /// Begins the shutdown when a signal has come.
+    fn check_stop(&self) {
+        if self.stop.get() != Stop::NotYet || !self.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        self.stop.set(Stop::Draining { until: Instant::now() + self.shutdown_grace });
+        self.ticks_since_last.set(0);
+        self.acceptor.borrow().wake_by_ref();
+        let now_ms = self.now_ms();
+        self.guarded("the server shuts down", |shard| shard.handle_shutdown(now_ms));
+    }
+
+    fn has_stopped(&self) -> bool {
+        let Stop::Draining { until } = self.stop.get() else { return false };
+        if self.is_accepting.get() || self.shard.borrow().connections() > 0 {
+            self.ticks_since_last.set(0);
+        }
+        self.ticks_since_last.get() >= TICKS_AFTER_LAST || Instant::now() >= until
+    }
+}

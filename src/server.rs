@@ -1,0 +1,314 @@
+//! A server: cores on threads, joined by mailboxes, from start to stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::config::Config;
+use crate::http::Overview;
+use crate::id::{Entropy, HostId, RoomId, ShardIndex};
+use crate::limits::mail_ring_entries;
+use crate::mailbox::{Mailbox, Waker, mailboxes};
+use crate::metrics::Counters;
+use crate::net::core::Parts;
+use crate::net::driver::{Choice, Decision, Driver, Runtime, decide};
+use crate::net::listen;
+use crate::plant::Planted;
+use crate::shard::mail::Mail;
+use crate::shard::{Settings, Shard};
+
+/// Stops a running server; any thread may.
+#[derive(Clone)]
+pub struct Stopper {
+    stopping: Arc<AtomicBool>,
+    wakers: Vec<Waker>,
+}
+
+impl std::fmt::Debug for Stopper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stopper").field("stopping", &self.stopping).finish_non_exhaustive()
+    }
+}
+
+impl Stopper {
+    /// Begins the shutdown: no more connections, every client is closed 1001. Doing it again changes nothing.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wakers.iter().for_each(Waker::wake);
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    decision: Decision,
+    stopper: Stopper,
+    counters: Vec<Arc<Counters>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a server; when this returns, connections are accepted.
+    ///
+    /// # Errors
+    /// The address is in use or names nothing, io_uring was asked for and does not work, or the system has no more
+    /// threads or files.
+    pub fn start(config: &Config) -> io::Result<Self> {
+        Self::start_planted(config, Planted::default())
+    }
+
+    /// Starts a server with a bug in it, for tests.
+    ///
+    /// # Errors
+    /// Those of [`Server::start`].
+    pub fn start_planted(config: &Config, planted: Planted) -> io::Result<Self> {
+        let shards = shard_count(config)?;
+        let (crew, decision) = Crew::hire(config, shards)?;
+        let (address, listeners) = bind(config, shards)?;
+        let mailboxes = mailboxes::<Mail>(shards, mail_ring_entries(shards))?;
+        let settings = Arc::new(settings(config, shards, planted)?);
+        let stopper =
+            Stopper { stopping: Arc::default(), wakers: mailboxes.iter().map(Mailbox::waker).collect() };
+        let counters: Vec<Arc<Counters>> = (0..shards).map(|_| Arc::default()).collect();
+        let overview = Arc::new(Overview {
+            counters: counters.clone(),
+            started: Instant::now(),
+            instance_id: instance_id(config)?,
+            decision: decision.clone(),
+            paths: paths(&settings),
+            draining: Arc::clone(&stopper.stopping),
+        });
+        let mut parts = Vec::new();
+        for (index, (mailbox, listener)) in mailboxes.into_iter().zip(listeners).enumerate() {
+            let (here, counters) = (ShardIndex(index as u8), Arc::clone(&counters[index]));
+            parts.push(Parts {
+                driver: decision.driver,
+                shard: Shard::new(here, Arc::clone(&settings), counters, random_seed()?, 0),
+                mailbox,
+                listener,
+                overview: Arc::clone(&overview),
+                stopping: Arc::clone(&stopper.stopping),
+                shutdown_grace: config.shutdown_grace(),
+                started: overview.started,
+            });
+        }
+        Ok(Self { address, decision, stopper, counters, threads: crew.start(parts) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The driver, and why it is not a better one.
+    #[must_use]
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// How many shards it has.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// The numbers of each shard.
+    #[must_use]
+    pub fn counters(&self) -> &[Arc<Counters>] {
+        &self.counters
+    }
+
+    /// What stops it.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Waits until it has stopped. Says whether all cores came to an end in order.
+    #[must_use]
+    pub fn wait(self) -> bool {
+        self.threads.into_iter().fold(true, |in_order, thread| thread.join().is_ok() && in_order)
+    }
+}
+
+/// Threads that have a runtime and wait for the parts of their cores.
+struct Crew(Vec<(Sender<Parts>, JoinHandle<()>)>);
+
+impl Crew {
+    /// Starts the threads with the best driver that works for all: one core that cannot have a ring means that none
+    /// has.
+    fn hire(config: &Config, shards: usize) -> io::Result<(Self, Decision)> {
+        let decision = decide(config.io_driver, config.ring_entries)?;
+        match Self::hire_with(decision.driver, config.ring_entries, shards) {
+            Ok(crew) => Ok((crew, decision)),
+            Err(error) if config.io_driver == Choice::Auto && decision.driver != Driver::Epoll => {
+                let reason = format!("no ring for each of {shards} shards: {error}");
+                let crew = Self::hire_with(Driver::Epoll, config.ring_entries, shards)?;
+                Ok((crew, Decision { driver: Driver::Epoll, reason }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn hire_with(driver: Driver, entries: u32, shards: usize) -> io::Result<Self> {
+        let cpus = allowed_cpus();
+        let (ready, readiness) = channel();
+        let mut crew = Vec::new();
+        for index in 0..shards {
+            let (sender, parts) = channel();
+            let ready = ready.clone();
+            let cpu = cpus.get(index % cpus.len().max(1)).copied();
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{index}"))
+                .spawn(move || work(driver, entries, cpu, ready, &parts))?;
+            crew.push((sender, thread));
+        }
+        drop(ready);
+        // A thread that died without a word counts as one that failed.
+        let built: Vec<io::Result<()>> = readiness.iter().collect();
+        let all = built.len() == shards;
+        built.into_iter().collect::<io::Result<()>>()?;
+        if all { Ok(Self(crew)) } else { Err(io::Error::other("a core did not start")) }
+    }
+
+    fn start(self, parts: Vec<Parts>) -> Vec<JoinHandle<()>> {
+        let start = |((sender, thread), parts): ((Sender<Parts>, JoinHandle<()>), Parts)| {
+            // A thread that is gone is found when it is waited for.
+            let _ = sender.send(parts);
+            thread
+        };
+        self.0.into_iter().zip(parts).map(start).collect()
+    }
+}
+
+/// One core's thread.
+fn work(
+    driver: Driver,
+    entries: u32,
+    cpu: Option<usize>,
+    ready: Sender<io::Result<()>>,
+    parts: &Receiver<Parts>,
+) {
+    if let Some(cpu) = cpu {
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        if let Err(error) = sched_setaffinity(None, &set) {
+            tracing::warn!("a shard cannot be pinned to core {cpu}: {error}");
+        }
+    }
+    let built = Runtime::build(driver, entries);
+    let (runtime, said) = match built {
+        Ok(runtime) => (Some(runtime), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    // Nobody listens any more only where another core has failed; then no parts come either.
+    let _ = ready.send(said);
+    drop(ready);
+    if let (Some(runtime), Ok(parts)) = (runtime, parts.recv()) {
+        runtime.run(parts);
+    }
+}
+
+/// The cores that this process may use; what a cgroup's quota allows is counted by the standard library.
+fn shard_count(config: &Config) -> io::Result<usize> {
+    match config.shards {
+        Some(shards) => Ok(usize::from(shards)),
+        None => Ok(std::thread::available_parallelism()?.get().min(crate::limits::SHARDS_MAX)),
+    }
+}
+
+fn allowed_cpus() -> Vec<usize> {
+    let Ok(set) = sched_getaffinity(None) else { return Vec::new() };
+    (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect()
+}
+
+/// Binds a listener for each shard to the first address that the system has.
+fn bind(config: &Config, shards: usize) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+    let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in config.addresses()? {
+        match bind_all(address, shards) {
+            Ok(bound) => return Ok(bound),
+            Err(error) => {
+                last_error = io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+            }
+        }
+    }
+    Err(last_error)
+}
+
+fn bind_all(address: SocketAddr, shards: usize) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+    refuse_if_taken(address)?;
+    let first = listen(address)?;
+    let bound = first.local_addr()?.as_socket().unwrap_or(address);
+    let mut listeners = vec![OwnedFd::from(first)];
+    for _ in 1..shards {
+        listeners.push(listen(bound)?.into());
+    }
+    Ok((bound, listeners))
+}
+
+/// Two servers of one user could share a port, since the shards of one do: the second would take half of the
+/// first one's clients without a word. So the port is tried alone first.
+fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let alone = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
+    alone.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        alone.set_only_v6(false)?;
+    }
+    alone.bind(&address.into())?;
+    alone.listen(1)
+}
+
+fn settings(config: &Config, shards: usize, planted: Planted) -> io::Result<Settings> {
+    let seed = random_seed()?;
+    Ok(Settings {
+        host: HostId(u32::from_ne_bytes([seed[0], seed[1], seed[2], seed[3]])),
+        shards,
+        limits: config.limits(),
+        pairing: true,
+        requeue_on_partner_leave: config.requeue_on_partner_leave,
+        allowed_origins: config.allowed_origins(),
+        allow_no_origin: config.allow_no_origin,
+        echo_path: config.echo_path.clone(),
+        planted,
+    })
+}
+
+fn paths(settings: &Settings) -> Vec<(String, &'static str)> {
+    let pairing = settings.pairing.then(|| ("/ws".to_owned(), "pairing"));
+    let echo = settings.echo_path.clone().map(|path| (path, "echo"));
+    pairing.into_iter().chain(echo).collect()
+}
+
+/// `INSTANCE_ID`, or `inst-` and a random UUID.
+fn instance_id(config: &Config) -> io::Result<String> {
+    if let Some(instance_id) = &config.instance_id {
+        return Ok(instance_id.clone());
+    }
+    let uuid = RoomId::new(&mut Entropy::from_seed(random_seed()?));
+    Ok(format!("inst-{uuid:?}"))
+}
+
+fn random_seed() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    SysRng.try_fill_bytes(&mut seed).map_err(io::Error::other)?;
+    Ok(seed)
+}
