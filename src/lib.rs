@@ -1,4 +1,36 @@
-//! Parlor.
+//! Parlor: a WebRTC signaling server on io_uring with a zero-copy relay core.
+//!
+//! # The map
+//!
+//! The modules stand in the order in which a byte travels; arrows point down only.
+//!
+//! ```text
+//! main → server → net → shard → { protocol, websocket } → wire → buffers, limits, id
+//!                  │       └ mail ┐
+//!                  ├ mailbox ◄────┘   rings and doorbells between shards
+//!                  └ http             health, metrics, a page
+//! ```
+//!
+//! The **pure half** ([`wire`], [`websocket`], [`protocol`], [`shard`]) does no I/O, reads no clock, draws no random
+//! number from the system and spawns nothing: time and a seed come in as arguments. So it is fuzzed as it is, and the
+//! simulator runs many shards in one thread with faults from a seed. The impure half ([`net`], [`server`], [`http`],
+//! [`mailbox`]) carries out what it asks for; [`net`] alone names the runtime.
+//!
+//! # The contract
+//!
+//! After every `handle_*`, drain every `poll_*` before the next; no borrow crosses an `.await`. A protocol answers with
+//! [`protocol::Action`]s, never with I/O. What peers do wrong becomes an error message or a close code, what the system
+//! does wrong an [`std::io::Error`]; a panic is a bug of ours, and costs the one client it happened over.
+//!
+//! # Glossary
+//!
+//! *frame*: one RFC 6455 frame. *message*: a complete text or binary message. *envelope*: the routing fields of a message.
+//! *payload*: opaque bytes that are never interpreted. *span*: a byte range in a buffer. *client*: one connection as the
+//! server sees it. *partner*: the other client, as a protocol sees it. *dialect*: which of the protocols a client
+//! speaks. *home*: the shard where a queue, a key or a dialect lives. *shard*: one core and all it owns. *host*: one
+//! process. *mail*: what crosses shards. *mailbox*: where it lands. *note*: what the queue and the partners of pairing
+//! say to each other. *action*: what a protocol asks for. *outbox*: what a client has yet to be sent.
+
 pub mod buffers;
 pub mod config;
 pub mod http;

@@ -138,7 +138,8 @@ impl Server {
     /// Waits until it has stopped. Says whether all cores came to an end in order.
     #[must_use]
     pub fn wait(self) -> bool {
-        self.threads.into_iter().fold(true, |in_order, thread| thread.join().is_ok() && in_order)
+        let results: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
+        results.iter().all(Result::is_ok)
     }
 }
 
@@ -237,44 +238,14 @@ fn allowed_cpus() -> Vec<usize> {
 fn bind(config: &Config, shards: usize) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
     let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in config.addresses()? {
-        match bind_all(address, shards) {
+        match listen(address, shards) {
             Ok(bound) => return Ok(bound),
             Err(error) => {
-                last_error = io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+                last_error = io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
             }
         }
     }
     Err(last_error)
-}
-
-fn bind_all(address: SocketAddr, shards: usize) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
-    refuse_if_taken(address)?;
-    let first = listen(address)?;
-    let bound = first.local_addr()?.as_socket().unwrap_or(address);
-    let mut listeners = vec![OwnedFd::from(first)];
-    for _ in 1..shards {
-        listeners.push(listen(bound)?.into());
-    }
-    Ok((bound, listeners))
-}
-
-/// Two servers of one user could share a port, since the shards of one do: the second would take half of the
-/// first one's clients without a word. So the port is tried alone first.
-fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
-    if address.port() == 0 {
-        return Ok(());
-    }
-    let alone = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM,
-        Some(socket2::Protocol::TCP),
-    )?;
-    alone.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        alone.set_only_v6(false)?;
-    }
-    alone.bind(&address.into())?;
-    alone.listen(1)
 }
 
 fn settings(config: &Config, shards: usize, planted: Planted) -> io::Result<Settings> {

@@ -1,8 +1,6 @@
-//! The listener of one core.
+//! The acceptor of one core.
 
 use std::future::{Future, poll_fn};
-use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
@@ -12,35 +10,15 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
-use socket2::{Domain, Protocol, Type};
 
 use super::core::Core;
 use super::driver::Driver;
 use super::socket::Socket;
 
-/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4_096;
 /// Most connections accepted before other work gets its turn.
 const BATCH: usize = 64;
 /// How long accepting rests when no file is free, not even the spare one.
 const REST: Duration = Duration::from_millis(50);
-
-/// Binds a listener; several may share the address and port, the kernel spreads connections over them.
-///
-/// # Errors
-/// What the system says, such as that the port is in use.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<socket2::Socket> {
-    let listener = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    listener.set_reuse_address(true)?;
-    listener.set_reuse_port(true)?;
-    listener.set_nonblocking(true)?;
-    if address.is_ipv6() {
-        listener.set_only_v6(false)?;
-    }
-    listener.bind(&address.into())?;
-    listener.listen(BACKLOG)?;
-    Ok(listener)
-}
 
 /// A file that is given up when no other is free, so that a connection can be accepted and closed instead of
 /// standing in the backlog, where it would make every accept fail at once.

@@ -10,6 +10,7 @@ mod connection;
 pub(crate) mod core;
 pub mod driver;
 mod gate;
+mod listen;
 mod socket;
 
-pub(crate) use accept::listen;
+pub(crate) use listen::listen;

@@ -3,6 +3,7 @@
 //! A dialect sees neither sockets nor the shard nor another dialect. It is handed one client's state and one input,
 //! and pushes [`Action`]s; whoever calls it carries them out in order. A message that goes out is a list of
 //! [`Part`]s: literals, ids, and spans of the message that came in, so that nothing is serialised again.
+#![forbid(unsafe_code)]
 
 pub mod pairing;
 

@@ -283,7 +283,7 @@ impl Pairing {
     ) {
         match state {
             Some(state) if state.standing == Standing::Waiting(newer.ticket) => {
-                pair(state, room, partner, out)
+                pair(state, room, partner, out);
             }
             Some(state) if self.planted.is(Plant::QueueTellsBoth) && state.room() == Some(room) => {}
             _ => out.push(notify(Address::Client(partner), Note::PartnerLeft { room, to: partner })),

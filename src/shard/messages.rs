@@ -12,7 +12,7 @@ use crate::limits::MAIL_INLINE_BYTES;
 use crate::plant::Plant;
 use crate::protocol::pairing::Note;
 use crate::protocol::{self, Action, Actions, Address, Dialect, Part};
-use crate::websocket::connection::{Event, Kind, Payload};
+use crate::websocket::connection::{Event, Failure, Kind, Payload};
 use crate::wire::frame::{Opcode, ServerHeader};
 
 /// The window of pairing's rate limit.
@@ -31,7 +31,7 @@ impl Shard {
             match polled {
                 Ok(None) => return,
                 Ok(Some(Event::Message(kind, Payload::Input(span)))) => {
-                    self.handle_message(slot, kind, &input[span])
+                    self.handle_message(slot, kind, &input[span]);
                 }
                 Ok(Some(Event::Message(kind, Payload::Joined(bytes)))) => {
                     self.handle_message(slot, kind, &bytes);
@@ -40,6 +40,7 @@ impl Shard {
                 Ok(Some(Event::Ping(payload))) => self.send_frame(slot, Opcode::Pong, &payload),
                 Ok(Some(Event::Pong)) => {}
                 Ok(Some(Event::Close(code))) => return self.answer_close(slot, code),
+                Err(Failure::Busy) => self.close_busy(slot),
                 Err(failure) => {
                     self.counters.protocol_errors.add(1);
                     let (code, reason) = failure.close();

@@ -4,6 +4,7 @@
 //! [`Shard::poll_dirty`] names and hand on mail with [`Shard::deliver_mail`]. Time comes in as milliseconds since the
 //! server's start; randomness came in as a seed. What peers do is answered, closed or counted; a panic is a bug, and
 //! [`Shard::handle_panic`] closes only the client that it happened over.
+#![forbid(unsafe_code)]
 
 pub mod clients;
 mod deadlines;

@@ -28,6 +28,7 @@ pub struct Outbox {
     /// Bytes of the buffer that were sent.
     sent: usize,
     /// In the order of their positions, which are at least `sent`.
+    #[expect(clippy::box_collection, reason = "most outboxes never hold any, and there is one per client")]
     shared: Option<Box<VecDeque<Shared>>>,
     /// Sum of the shared bytes' lengths.
     shared_len: usize,

@@ -74,7 +74,7 @@ impl Shard {
                 self.refuse(slot, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "request head over 8 KiB");
             }
             Err(HeadError::Malformed) => {
-                self.refuse(slot, StatusCode::BAD_REQUEST, "not an HTTP/1.1 request")
+                self.refuse(slot, StatusCode::BAD_REQUEST, "not an HTTP/1.1 request");
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What stands on the wire, as views over somebody's bytes: request heads, frames, masks, JSON envelopes.
 //!
 //! Nothing here does I/O, keeps a connection's state or knows a protocol.
+#![forbid(unsafe_code)]
 
 pub mod envelope;
 pub mod frame;
