@@ -1,0 +1,8 @@
+//! Sockets, runtimes and the HTTP upgrade: what is below a WebSocket.
+
+pub(crate) mod fd;
+pub(crate) mod handshake;
+pub(crate) mod runtime;
+pub(crate) mod socket;
+pub(crate) mod target;
+pub(crate) mod ticker;

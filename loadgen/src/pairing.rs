@@ -1,0 +1,111 @@
+//! What a client of the pairing dialect hears and says (protocols.md section 1).
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+/// Joins the queue.
+pub(crate) const AVAILABLE: &[u8] = br#"{"type":"available"}"#;
+/// Leaves the partner.
+pub(crate) const NEXT: &[u8] = br#"{"type":"next"}"#;
+/// Leaves the partner and the queue.
+pub(crate) const LEAVE: &[u8] = br#"{"type":"leave"}"#;
+/// Is answered with a pong.
+pub(crate) const PING: &[u8] = br#"{"type":"ping"}"#;
+
+/// What the server said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event<'a> {
+    /// The first message: one's own id.
+    Ready {
+        /// Own client id.
+        client_id: Cow<'a, str>,
+    },
+    /// There is a partner now.
+    Matched {
+        /// Room of the two.
+        room_id: Cow<'a, str>,
+        /// Client id of the other.
+        partner_id: Cow<'a, str>,
+    },
+    /// An offer, answer or candidate of the partner.
+    Relay,
+    /// The partner is gone.
+    PartnerLeft,
+    /// Answer to a ping.
+    Pong,
+    /// An error with this code.
+    Error {
+        /// `RATE_LIMIT`, `NOT_PAIRED`, …
+        code: Cow<'a, str>,
+    },
+    /// Nothing that the protocol knows.
+    Unknown,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    client_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    room_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    partner_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    code: Cow<'a, str>,
+}
+
+impl<'a> Event<'a> {
+    /// Reads a message of the server. Relayed ones, which are most, are known by their first bytes.
+    pub(crate) fn parse(message: &'a [u8]) -> Self {
+        if is_relay(message) {
+            return Self::Relay;
+        }
+        match serde_json::from_slice(message) {
+            Ok(envelope) => Self::of(envelope),
+            Err(_) => Self::Unknown,
+        }
+    }
+
+    fn of(envelope: Envelope<'a>) -> Self {
+        match envelope.kind.as_ref() {
+            "ready" => Self::Ready { client_id: envelope.client_id },
+            "matched" => Self::Matched { room_id: envelope.room_id, partner_id: envelope.partner_id },
+            "offer" | "answer" | "ice" => Self::Relay,
+            "partner-left" => Self::PartnerLeft,
+            "pong" => Self::Pong,
+            "error" => Self::Error { code: envelope.code },
+            _ => Self::Unknown,
+        }
+    }
+}
+
+fn is_relay(message: &[u8]) -> bool {
+    let kinds: [&[u8]; 3] = [br#"{"type":"ice","#, br#"{"type":"offer","#, br#"{"type":"answer","#];
+    kinds.iter().any(|kind| message.starts_with(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_told_apart_in_any_key_order() {
+        let ready = Event::parse(br#"{"clientId":"c","type":"ready"}"#);
+        assert_eq!(ready, Event::Ready { client_id: "c".into() });
+        let matched = Event::parse(br#"{"type":"matched","roomId":"r","partnerId":"p"}"#);
+        assert_eq!(matched, Event::Matched { room_id: "r".into(), partner_id: "p".into() });
+        assert_eq!(Event::parse(br#"{"type":"ice","from":"p","candidate":null}"#), Event::Relay);
+        assert_eq!(Event::parse(br#"{"from":"p","type":"answer","sdp":1.50}"#), Event::Relay);
+        assert_eq!(Event::parse(br#"{"type":"partner-left"}"#), Event::PartnerLeft);
+        assert_eq!(Event::parse(br#"{"type":"pong"}"#), Event::Pong);
+        let error = Event::parse(br#"{"type":"error","code":"RATE_LIMIT","message":"Too many messages"}"#);
+        assert_eq!(error, Event::Error { code: "RATE_LIMIT".into() });
+        for other in [&b"no JSON"[..], b"[]", br#"{"type":"else"}"#, b"{}"] {
+            assert_eq!(Event::parse(other), Event::Unknown);
+        }
+    }
+}

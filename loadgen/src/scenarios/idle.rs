@@ -1,0 +1,211 @@
+//! `idle`: clients connect and stay silent; what each costs in memory.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::fleet::{self, Live};
+use super::stage::{Phase, Stage};
+use crate::client::Connection;
+use crate::failure::Failure;
+use crate::options::{CommonArgs, ScenarioArgs};
+use crate::pairing::Event;
+use crate::process;
+use crate::report::{self, Figures, Row};
+
+/// Memory counts as settled when it moved less than this share within [`SETTLE_STEP`].
+const SETTLED_SHARE: f64 = 0.002;
+const SETTLE_STEP: Duration = Duration::from_millis(500);
+const SETTLE_STEPS_MAX: usize = 20;
+const CLIENTS_DEFAULT: usize = 1_000;
+
+#[derive(Serialize)]
+struct Options {
+    url: String,
+    clients: usize,
+    duration_s: f64,
+    #[serde(flatten)]
+    common: CommonArgs,
+}
+
+/// The figures of idle clients.
+#[derive(Debug, Serialize)]
+struct IdleFigures {
+    clients: usize,
+    connect_s: f64,
+    connects_per_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_memory_before_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_memory_after_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_bytes_per_client: Option<f64>,
+    pings_answered: u64,
+    lost_connections: u64,
+}
+
+/// What the directing thread measured.
+struct Measured {
+    connect_s: f64,
+    memory: Option<(u64, u64)>,
+}
+
+/// Runs the scenario and reports it.
+pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
+    let target = options.target()?;
+    let read = Options {
+        url: target.url.to_string(),
+        clients: options.clients.unwrap_or(CLIENTS_DEFAULT),
+        duration_s: options.traffic.duration().as_secs_f64(),
+        common: options.common.clone(),
+    };
+    let stage = Arc::new(Stage::new());
+    let work = async |thread, stage: Arc<Stage>| {
+        let target = Rc::new(target.clone());
+        let indices = fleet::share(read.clients, thread, read.common.threads);
+        let thread = Rc::new(Thread::default());
+        let opened = Rc::clone(&thread);
+        let seen = Arc::clone(&stage);
+        let on_open = move |_, connection| opened.spawn(connection, Arc::clone(&seen));
+        fleet::open_all(&stage, &target, indices, on_open).await;
+        thread.wait_and_leave(&stage).await
+    };
+    let direct = |stage: &Stage| direct(&read, options.pid, stage);
+    let (measured, counts) = fleet::run(read.common.threads, options.common.io_driver, &stage, work, direct)?;
+    let figures = IdleFigures::new(&read, &measured, &counts);
+    report::publish("idle", &read, &figures, options.common.json.as_deref())
+}
+
+fn direct(options: &Options, pid: Option<u32>, stage: &Stage) -> Result<Measured, Failure> {
+    let before = pid.map(process::memory_bytes).transpose()?;
+    let start = Instant::now();
+    stage.advance(Phase::Gathering);
+    stage.gather("connected", &stage.ready, options.clients)?;
+    let connect_s = start.elapsed().as_secs_f64();
+    let after = pid.map(settled_memory_bytes).transpose()?;
+    stage.wait("idle", stage.now_ns() + (options.duration_s * 1e9) as u64)?;
+    Ok(Measured { connect_s, memory: before.zip(after) })
+}
+
+/// Waits until the server has given back what it only needed for the handshakes.
+fn settled_memory_bytes(pid: u32) -> Result<u64, Failure> {
+    let mut last = process::memory_bytes(pid)?;
+    for _ in 0..SETTLE_STEPS_MAX {
+        thread::sleep(SETTLE_STEP);
+        let now = process::memory_bytes(pid)?;
+        if (now.abs_diff(last) as f64) < last as f64 * SETTLED_SHARE {
+            return Ok(now);
+        }
+        last = now;
+    }
+    Ok(last)
+}
+
+/// The clients of a thread.
+#[derive(Debug, Default)]
+struct Thread {
+    connections: RefCell<Vec<Rc<Connection>>>,
+    live: Live,
+}
+
+impl Thread {
+    fn spawn(self: &Rc<Self>, connection: Rc<Connection>, stage: Arc<Stage>) {
+        self.connections.borrow_mut().push(Rc::clone(&connection));
+        self.live.enter();
+        let thread = Rc::clone(self);
+        monoio::spawn(async move {
+            let _ = connection
+                .serve(|message| {
+                    if matches!(Event::parse(message), Event::Ready { .. }) {
+                        stage.ready.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+                .await;
+            thread.live.leave();
+        });
+    }
+
+    /// Pings answered and connections lost.
+    async fn wait_and_leave(&self, stage: &Stage) -> (u64, u64) {
+        while !stage.reached(Phase::Stopped) {
+            monoio::time::sleep(fleet::STEP * 10).await;
+        }
+        let connections = self.connections.borrow().clone();
+        let lost = connections.len() as u64 - self.live.count() as u64;
+        let pings = connections.iter().map(|connection| connection.pings()).sum();
+        for connection in &connections {
+            connection.close(1000);
+            connection.flush();
+        }
+        self.live.drained(connections.iter()).await;
+        (pings, lost)
+    }
+}
+
+impl IdleFigures {
+    fn new(options: &Options, measured: &Measured, counts: &[(u64, u64)]) -> Self {
+        let memory = measured.memory;
+        Self {
+            clients: options.clients,
+            connect_s: measured.connect_s,
+            connects_per_s: options.clients as f64 / measured.connect_s.max(1e-9),
+            server_memory_before_bytes: memory.map(|(before, _)| before),
+            server_memory_after_bytes: memory.map(|(_, after)| after),
+            server_bytes_per_client: memory
+                .map(|(before, after)| process::bytes_per(options.clients, before, after)),
+            pings_answered: counts.iter().map(|(pings, _)| pings).sum(),
+            lost_connections: counts.iter().map(|(_, lost)| lost).sum(),
+        }
+    }
+}
+
+impl Figures for IdleFigures {
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = vec![
+            Row::count("clients", self.clients as u64, ""),
+            Row::quantity("connected within", self.connect_s, "s"),
+            Row::quantity("connects", self.connects_per_s, "/s"),
+        ];
+        if let (Some(before), Some(after)) = (self.server_memory_before_bytes, self.server_memory_after_bytes)
+        {
+            rows.push(Row::count("server memory before", before / 1024, "KiB"));
+            rows.push(Row::count("server memory after", after / 1024, "KiB"));
+        }
+        rows.extend(
+            self.server_bytes_per_client.map(|bytes| Row::quantity("server memory per client", bytes, "B")),
+        );
+        rows.push(Row::count("pings answered", self.pings_answered, ""));
+        rows.push(Row::count("lost connections", self.lost_connections, ""));
+        rows
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let lost =
+            (self.lost_connections > 0).then(|| format!("{} connections were lost", self.lost_connections));
+        lost.into_iter().collect()
+    }
+
+    fn exit_code(&self) -> u8 {
+        u8::from(self.lost_connections > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_divided_by_clients_and_counts_are_summed() {
+        let options =
+            Options { url: String::new(), clients: 10, duration_s: 1.0, common: CommonArgs::default() };
+        let measured = Measured { connect_s: 2.0, memory: Some((1_000, 6_000)) };
+        let figures = IdleFigures::new(&options, &measured, &[(3, 0), (4, 1)]);
+        assert_eq!(figures.server_bytes_per_client, Some(500.0));
+        assert_eq!((figures.connects_per_s, figures.pings_answered, figures.exit_code()), (5.0, 7, 1));
+    }
+}
