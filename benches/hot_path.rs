@@ -44,10 +44,13 @@ fn envelope(criterion: &mut Criterion) {
     let mut parser = Parser::default();
     let cut_emoji = ICE.replace("udp", r"udp\ud83d");
     let mut group = criterion.benchmark_group("envelope");
-    for (name, message) in [("ICE", ICE.to_owned()), ("SDP", sdp()), ("ICE that simd-json refuses", cut_emoji)] {
+    for (name, message) in
+        [("ICE", ICE.to_owned()), ("SDP", sdp()), ("ICE that simd-json refuses", cut_emoji)]
+    {
         group.throughput(Throughput::Bytes(message.len() as u64));
         group.bench_function(name, |bencher| {
-            bencher.iter(|| parser.parse(black_box(message.as_bytes())).map(|envelope| envelope.fields().len()));
+            bencher
+                .iter(|| parser.parse(black_box(message.as_bytes())).map(|envelope| envelope.fields().len()));
         });
     }
 }
@@ -76,7 +79,9 @@ fn ring_hop(criterion: &mut Criterion) {
 
 fn relay(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("relay through a shard");
-    for (name, message, in_flight) in [("ICE, 1", ICE.to_owned(), 1), ("ICE, 8", ICE.to_owned(), 8), ("SDP, 1", sdp(), 1)] {
+    for (name, message, in_flight) in
+        [("ICE, 1", ICE.to_owned(), 1), ("ICE, 8", ICE.to_owned(), 8), ("SDP, 1", sdp(), 1)]
+    {
         let mut pair = Pair::new();
         let burst = client_frame(message.as_bytes()).repeat(in_flight);
         let mut input = burst.clone();

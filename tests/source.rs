@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 const FILE_LINES_MAX: usize = 500;
 
 /// The modules that do no I/O.
-const PURE: [&str; 8] = ["wire", "websocket", "protocol", "shard", "buffers.rs", "id.rs", "limits.rs", "plant.rs"];
+const PURE: [&str; 8] =
+    ["wire", "websocket", "protocol", "shard", "buffers.rs", "id.rs", "limits.rs", "plant.rs"];
 
 fn sources(dir: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
@@ -42,8 +43,22 @@ fn is_in(path: &Path, module: &str) -> bool {
 #[test]
 fn the_pure_half_does_no_io() {
     let banned = [
-        "monoio::", "std::net", "std::fs", "std::thread", "std::time", "Instant", "SystemTime", "rustix", "socket2",
-        "crate::net", "crate::http", "crate::server", "crate::mailbox", "crate::config", "tokio", "println!",
+        "monoio::",
+        "std::net",
+        "std::fs",
+        "std::thread",
+        "std::time",
+        "Instant",
+        "SystemTime",
+        "rustix",
+        "socket2",
+        "crate::net",
+        "crate::http",
+        "crate::server",
+        "crate::mailbox",
+        "crate::config",
+        "tokio",
+        "println!",
     ];
     for (path, text) in sources("src") {
         if !PURE.iter().any(|module| is_in(&path, module)) || path.ends_with("tests.rs") {
@@ -96,7 +111,12 @@ fn unsafe_code_lives_in_named_leaves_and_gives_its_reason() {
     for (path, text) in sources("src") {
         if text.contains("unsafe {") {
             assert!(leaves.iter().any(|leaf| is_in(&path, leaf)), "{}", path.display());
-            assert_eq!(text.matches("unsafe {").count(), text.matches("// SAFETY:").count(), "{}", path.display());
+            assert_eq!(
+                text.matches("unsafe {").count(),
+                text.matches("// SAFETY:").count(),
+                "{}",
+                path.display()
+            );
         }
     }
 }
@@ -106,7 +126,11 @@ fn no_file_grows_past_what_one_can_hold_in_the_head() {
     for dir in ["src", "loadgen/src", "tests"] {
         for (path, text) in sources(dir) {
             let lines = text.lines().count();
-            assert!(lines <= FILE_LINES_MAX || path.ends_with("tests.rs"), "{}: {lines} lines", path.display());
+            assert!(
+                lines <= FILE_LINES_MAX || path.ends_with("tests.rs"),
+                "{}: {lines} lines",
+                path.display()
+            );
         }
     }
 }

@@ -21,7 +21,10 @@ const UPGRADE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nCo
 #[must_use]
 pub(crate) fn sdp() -> String {
     let line = r"a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\na=rtcp-fb:111 transport-cc\r\n";
-    format!(r#"{{"type":"offer","sdp":"v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\n{}"}}"#, line.repeat(20))
+    format!(
+        r#"{{"type":"offer","sdp":"v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\n{}"}}"#,
+        line.repeat(20)
+    )
 }
 
 /// A masked text frame.
@@ -82,7 +85,8 @@ impl Pair {
 
     fn on(other: usize) -> Self {
         let settings = Arc::new(settings());
-        let shard = |index: u8| Shard::new(ShardIndex(index), Arc::clone(&settings), Arc::default(), [index; 32], 0);
+        let shard =
+            |index: u8| Shard::new(ShardIndex(index), Arc::clone(&settings), Arc::default(), [index; 32], 0);
         let mut shards = vec![shard(0), shard(1)];
         let from = (0, open(&mut shards[0]));
         let to = (other, open(&mut shards[other]));

@@ -11,6 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::accept::accept_all;
+use super::busy::BusyReads;
 use super::catch::caught;
 use super::connection::{serve, wait_writable};
 use super::driver::Driver;
@@ -18,7 +19,7 @@ use super::gate::Gate;
 use super::socket::Socket;
 use crate::http::{self, Overview};
 use crate::id::Slot;
-use crate::limits::{READ_SCRATCH_BYTES, TICK_MS};
+use crate::limits::{BUSY_PERIOD_TICKS, READ_SCRATCH_BYTES, TICK_MS};
 use crate::mailbox::Mailbox;
 use crate::shard::mail::Mail;
 use crate::shard::{Event, Shard};
@@ -58,6 +59,8 @@ pub(super) struct Core {
     pub(super) shard: RefCell<Shard>,
     /// Where all sockets are read into.
     pub(super) scratch: RefCell<Box<[u8]>>,
+    /// Connections that keep a read in flight.
+    pub(super) reads: BusyReads,
     /// Shut while so much mail waits that no client is read from.
     pub(super) reading: Gate,
     /// By slot.
@@ -65,6 +68,8 @@ pub(super) struct Core {
     mailbox: RefCell<Mailbox<Mail>>,
     overview: Arc<Overview>,
     started: Instant,
+    /// The time of this turn, once somebody has asked for it.
+    turn_ms: Cell<Option<u64>>,
     /// Wakes the root future: the end of the turn.
     root: RefCell<Waker>,
     is_armed: Cell<bool>,
@@ -84,11 +89,13 @@ pub(super) async fn run(parts: Parts) {
         driver: parts.driver,
         shard: RefCell::new(parts.shard),
         scratch: RefCell::new(vec![0; READ_SCRATCH_BYTES].into_boxed_slice()),
+        reads: BusyReads::default(),
         reading: Gate::default(),
         sockets: RefCell::default(),
         mailbox: RefCell::new(parts.mailbox),
         overview: parts.overview,
         started: parts.started,
+        turn_ms: Cell::new(None),
         root: RefCell::new(Waker::noop().clone()),
         is_armed: Cell::new(false),
         stopping: parts.stopping,
@@ -104,6 +111,7 @@ pub(super) async fn run(parts: Parts) {
     poll_fn(|context| {
         core.root.borrow_mut().clone_from(context.waker());
         core.end_turn();
+        core.turn_ms.set(None);
         if core.has_stopped() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
@@ -111,8 +119,11 @@ pub(super) async fn run(parts: Parts) {
 
 /// Tells the shard the time.
 async fn tick(core: Rc<Core>) {
-    loop {
+    for count in 1_u64.. {
         monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
+        if count % BUSY_PERIOD_TICKS == 0 {
+            core.reads.sweep();
+        }
         core.begin_turn();
         let now_ms = core.now_ms();
         core.guarded("time passed", |shard| shard.handle_tick(now_ms));
@@ -139,9 +150,15 @@ async fn answer_bell(core: Rc<Core>) {
 }
 
 impl Core {
-    /// Milliseconds since the server's start.
+    /// Milliseconds since the server's start, as of the beginning of this turn: the clock is read once for all that a
+    /// turn handles.
     pub(super) fn now_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
+        if let Some(now_ms) = self.turn_ms.get() {
+            return now_ms;
+        }
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        self.turn_ms.set(Some(now_ms));
+        now_ms
     }
 
     /// Something has happened: others need not ring until the end of the turn.

@@ -9,7 +9,10 @@ use crate::protocol::pairing::Note;
 
 /// One piece of mail. It is in order per pair of shards, and is never dropped.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is made for the ring, whose elements are as large as the largest")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is made for the ring, whose elements are as large as the largest"
+)]
 pub enum Mail {
     /// What the queue and the partners of pairing say to each other.
     Note(Note),

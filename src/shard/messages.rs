@@ -34,7 +34,9 @@ impl Shard {
                     self.handle_message(slot, kind, &input[span]);
                 }
                 Ok(Some(Event::Message(kind, Payload::Joined(bytes)))) => {
+                    self.in_hand_bytes += bytes.capacity();
                     self.handle_message(slot, kind, &bytes);
+                    self.in_hand_bytes -= bytes.capacity();
                     self.buffers.release(bytes);
                 }
                 Ok(Some(Event::Ping(payload))) => self.send_frame(slot, Opcode::Pong, &payload),

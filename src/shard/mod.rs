@@ -96,6 +96,8 @@ pub struct Shard {
     actions: Actions,
     due: Vec<(Slot, Tick)>,
     now_ms: u64,
+    /// Bytes of a buffer that is taken out of its place while it is read, for the budget if that panics.
+    in_hand_bytes: usize,
     /// When memory that nobody needs is next given back.
     trim_due: Tick,
     is_shutting_down: bool,
@@ -127,6 +129,7 @@ impl Shard {
             actions: Actions::new(),
             due: Vec::new(),
             now_ms,
+            in_hand_bytes: 0,
             trim_due: now,
             is_shutting_down: false,
         }
@@ -184,7 +187,7 @@ impl Shard {
     pub fn handle_panic(&mut self, slot: Slot, now_ms: u64) {
         self.now_ms = now_ms;
         self.counters.panics.add(1);
-        self.actions.clear();
+        self.buffers.refund(std::mem::take(&mut self.in_hand_bytes));
         self.cut(slot);
         self.deliver_local();
     }

@@ -51,7 +51,10 @@ impl Shard {
             self.handle_head(slot, input, true);
         } else if self.buffers.reserve(&mut kept, input.len()).is_ok() {
             kept.extend_from_slice(input);
+            let capacity = kept.capacity();
+            self.in_hand_bytes += capacity;
             self.handle_head(slot, &mut kept, false);
+            self.in_hand_bytes -= capacity;
             self.buffers.release(kept);
         } else {
             self.buffers.release(kept);

@@ -266,6 +266,45 @@ fn an_outbox_over_its_bound_is_closed_as_too_slow() {
 }
 
 #[test]
+fn who_is_too_slow_to_be_told_of_a_match_leaves_nobody_behind() {
+    let mut settings = settings();
+    settings.limits.outbox_bytes_max = 400;
+    let mut shard = shard(0, &settings);
+    let (a, b) = (open(&mut shard), open(&mut shard));
+    say(&mut shard, a, r#"{"type":"available"}"#);
+    shard.handle_blocked(a);
+    for _ in 0..20 {
+        say(&mut shard, a, r#"{"type":"ping"}"#);
+    }
+    say(&mut shard, b, r#"{"type":"available"}"#);
+    assert_eq!(shard.counters().too_slow.value(), 1);
+    let told = messages(&sent(&mut shard, b).0);
+    assert!(told[0].starts_with(r#"{"type":"matched""#), "{told:?}");
+    assert_eq!(told[1..], [r#"{"type":"partner-left"}"#]);
+    assert_eq!(shard.waiting_in_queue().map(|id| id.slot()), Some(b));
+}
+
+#[test]
+fn what_is_no_websocket_yet_is_cut_without_a_close_frame() {
+    let mut settings = settings();
+    settings.limits.shard_buffer_bytes = 100;
+    let mut shard = shard(0, &settings);
+    for request in [UPGRADE, b"GET /ws/none HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"] {
+        let slot = shard.handle_accept(0).expect("room");
+        shard.handle_bytes(slot, &mut request.to_vec(), 0);
+        assert_eq!(sent(&mut shard, slot), (vec![], vec!["cut"]));
+        assert_eq!((shard.counters().clients.value(), shard.counters().upgrades.value()), (0, 0));
+    }
+    let slot = shard.handle_accept(0).expect("room");
+    shard.handle_bytes(slot, &mut b"GET / HTTP/1.1\r\n\r\n".to_vec(), 0);
+    assert!(matches!(shard.poll_event(), Some(Event::Request { .. })));
+    shard.handle_response(slot, &[b'a'; 101], true);
+    assert_eq!(sent(&mut shard, slot), (vec![], vec!["cut"]));
+    shard.handle_response(slot, b"late", true);
+    assert_eq!(sent(&mut shard, slot), (vec![], vec![]));
+}
+
+#[test]
 fn without_memory_a_client_is_told_that_the_server_is_busy() {
     let mut settings = settings();
     settings.limits.shard_buffer_bytes = 20_000;
@@ -350,6 +389,25 @@ fn plain_requests_are_handed_out_one_after_the_other() {
         shard.handle_response(slot, b"answer", path == "/healthz");
     }
     assert_eq!(sent(&mut shard, slot), (b"answeranswer".to_vec(), vec!["finish"]));
+}
+
+#[test]
+fn a_panic_costs_its_client_and_nothing_else() {
+    let settings = Settings { planted: Planted::new(Some(Plant::PanicOnDemand)), ..settings() };
+    let mut shard = shard(0, &settings);
+    let (victim, other) = (open(&mut shard), open(&mut shard));
+    let mut joined = frame(Opcode::Text, b"panic");
+    let (first, second) = joined.split_at_mut(8);
+    shard.handle_bytes(victim, first, 0);
+    let handled =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shard.handle_bytes(victim, second, 0)));
+    assert!(handled.is_err());
+    shard.handle_panic(victim, 0);
+    assert_eq!(sent(&mut shard, victim).1, ["cut"]);
+    shard.handle_gone(victim, 0);
+    assert_eq!((shard.buffer_bytes(), shard.counters().panics.value()), (0, 1));
+    say(&mut shard, other, r#"{"type":"ping"}"#);
+    assert_eq!(messages(&sent(&mut shard, other).0), [r#"{"type":"pong"}"#]);
 }
 
 #[test]

@@ -61,22 +61,23 @@ fn only_note(actions: &Actions) -> Note {
 }
 
 fn last_note(actions: &Actions) -> Note {
-    match actions.last() {
-        Some(Action::Notify { note, .. }) => *note,
-        other => panic!("no note: {other:?}"),
-    }
+    let note = actions.iter().rev().find_map(|action| match action {
+        Action::Notify { note, .. } => Some(*note),
+        Action::Reply(_) | Action::Forward { .. } => None,
+    });
+    note.unwrap_or_else(|| panic!("no note: {actions:?}"))
 }
 
 /// The text of the first reply or forward.
 fn text(actions: &Actions, message: &str) -> String {
     let mut bytes = Vec::new();
-    match actions.first() {
-        Some(Action::Reply(parts) | Action::Forward { parts, .. }) => {
-            protocol::write(parts, message.as_bytes(), |piece| bytes.extend_from_slice(piece));
-            assert_eq!(bytes.len(), protocol::len_of(parts));
-        }
-        other => panic!("nothing is sent: {other:?}"),
-    }
+    let parts = actions.iter().find_map(|action| match action {
+        Action::Reply(parts) | Action::Forward { parts, .. } => Some(parts),
+        Action::Notify { .. } => None,
+    });
+    let Some(parts) = parts else { panic!("nothing is sent: {actions:?}") };
+    protocol::write(parts, message.as_bytes(), |piece| bytes.extend_from_slice(piece));
+    assert_eq!(bytes.len(), protocol::len_of(parts));
     String::from_utf8(bytes).expect("UTF-8")
 }
 

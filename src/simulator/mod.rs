@@ -1,0 +1,127 @@
+//! Shards, sockets, rings and clients in one thread, with a virtual clock and everything random from a seed: the pure
+//! half runs as it is, and what goes wrong around it goes wrong here on purpose.
+//!
+//! Reads are split anywhere, writes stall or take one byte, mail is late (in order per pair of shards), rings are
+//! full, connections drop; clients behave, are clumsy or are hostile. What must hold (docs/ARCHITECTURE.md) is checked at every
+//! step, whenever no mail is under way, when the faults have ended, and when everybody has left. A run is its seed:
+//! the same seed does the same, bit for bit.
+//!
+//! Common to all dialects: `world` (it plays the part of `net`), `play` (the course of a run), `connection`, `client`,
+//! `socket`, `rings`, `setup`, `chance`. Pairing's own: `behaviour`, `account`, and most of `checks`.
+//!
+//! Not simulated: what a real panic leaves behind, origins, the echo, several hosts.
+
+mod account;
+mod behaviour;
+mod chance;
+mod checks;
+mod client;
+mod connection;
+mod play;
+mod rings;
+mod setup;
+mod socket;
+mod summary;
+mod world;
+
+use std::any::Any;
+use std::fmt;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::plant::Plant;
+pub use summary::Summary;
+use world::World;
+
+/// What is the same for all seeds of a call.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// A bug for the simulator to find.
+    pub plant: Option<Plant>,
+    /// Prints each step.
+    pub trace: Option<fn(fmt::Arguments<'_>)>,
+}
+
+/// A seed in whose run something did not hold.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// What did not hold.
+    pub message: String,
+    /// The bug that was planted.
+    pub plant: Option<Plant>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, message, plant } = self;
+        let plant = plant.map(|plant| format!(" --plant {plant:?}")).unwrap_or_default();
+        write!(
+            f,
+            "seed {seed} failed: {message}\nreplay: cargo run --features simulator --bin parlor-simulate -- \
+             --seed {seed}{plant} --trace"
+        )
+    }
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// [`Failure`] if something did not hold, or the pure half panicked.
+pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed, options);
+        world.play();
+        world.summary
+    }));
+    played.map_err(|payload| Failure { seed, message: message_of(&*payload), plant: options.plant })
+}
+
+/// Runs many seeds on so many threads and adds up what happened.
+///
+/// # Errors
+/// The [`Failure`] of the lowest seed that failed; seeds above it may not have been run.
+pub fn run_many(seeds: Range<u64>, threads: usize, options: &Options) -> Result<Summary, Failure> {
+    let next = AtomicU64::new(seeds.start);
+    let end = AtomicU64::new(seeds.end);
+    let result = Mutex::new((Summary::default(), None::<Failure>));
+    let work = || {
+        let mut sum = Summary::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end.load(Ordering::Relaxed) {
+                break;
+            }
+            match run(seed, options) {
+                Ok(summary) => sum.add(&summary),
+                Err(failure) => {
+                    end.fetch_min(seed, Ordering::Relaxed);
+                    let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
+                    if result.1.as_ref().is_none_or(|known| known.seed > seed) {
+                        result.1 = Some(failure);
+                    }
+                }
+            }
+        }
+        result.lock().unwrap_or_else(PoisonError::into_inner).0.add(&sum);
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(work);
+        }
+    });
+    let (sum, failure) = result.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failure.map_or(Ok(sum), Err)
+}
+
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().cloned();
+    text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

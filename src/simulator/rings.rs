@@ -1,0 +1,62 @@
+//! Mail under way between shards: in order per pair, late, and never more than a ring holds.
+
+use std::collections::VecDeque;
+
+use crate::shard::mail::Mail;
+
+/// One ring.
+#[derive(Default)]
+struct Ring {
+    /// With the round from which on each may be taken out.
+    mail: VecDeque<(u64, Mail)>,
+    /// Until this round nothing is taken out.
+    frozen_until: u64,
+}
+
+/// A ring for each ordered pair of shards.
+pub(super) struct Rings {
+    shards: usize,
+    entries: usize,
+    rings: Vec<Ring>,
+}
+
+impl Rings {
+    pub(super) fn new(shards: usize, entries: usize) -> Self {
+        Self { shards, entries, rings: (0..shards * shards).map(|_| Ring::default()).collect() }
+    }
+
+    /// Puts mail in that may be taken out from round `due` on; gives it back if the ring is full.
+    #[expect(clippy::result_large_err, reason = "what does not fit goes back to where it waits")]
+    pub(super) fn push(&mut self, from: usize, to: usize, mail: Mail, due: u64) -> Result<(), Mail> {
+        let ring = &mut self.rings[from * self.shards + to];
+        if ring.mail.len() >= self.entries {
+            return Err(mail);
+        }
+        ring.mail.push_back((due, mail));
+        Ok(())
+    }
+
+    /// Takes the next mail out if it is due.
+    pub(super) fn pop(&mut self, from: usize, to: usize, round: u64) -> Option<Mail> {
+        let ring = &mut self.rings[from * self.shards + to];
+        if ring.frozen_until > round {
+            return None;
+        }
+        let is_due = ring.mail.front().is_some_and(|(due, _)| *due <= round);
+        if is_due { ring.mail.pop_front().map(|(_, mail)| mail) } else { None }
+    }
+
+    /// Lets a ring rest.
+    pub(super) fn freeze(&mut self, from: usize, to: usize, until: u64) {
+        self.rings[from * self.shards + to].frozen_until = until;
+    }
+
+    /// Gives all rings room for more.
+    pub(super) fn widen(&mut self, entries: usize) {
+        self.entries = self.entries.max(entries);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rings.iter().all(|ring| ring.mail.is_empty())
+    }
+}
