@@ -21,6 +21,9 @@ pub const SHARDS_MAX: usize = 256;
 /// Most connections of a shard: the slot part of a client id has 24 bits. One more is closed at once.
 pub const CLIENTS_PER_SHARD_MAX: usize = 1 << 24;
 
+/// Largest record that a shard keeps of one connection, in bytes.
+pub const RECORD_BYTES_MAX: usize = 256;
+
 /// Bytes that one recv(2) may bring: the scratch that all clients of a shard are read into. Many frames fit, which
 /// halves the calls under load.
 pub const READ_SCRATCH_BYTES: usize = 64 * 1024;
@@ -45,6 +48,8 @@ pub const BUFFER_BYTES_MIN: usize = 512;
 
 /// Frames up to this length cross shards inside the ring; longer ones as reference-counted bytes.
 pub const MAIL_INLINE_BYTES: usize = 336;
+/// Largest element of a ring, in bytes.
+pub const MAIL_BYTES_MAX: usize = 400;
 /// Mail that waits for room in a ring before the shard stops reading from clients. Reading goes on below half.
 /// Nothing is dropped: what is handled already may still add to it, and that is bounded by one read per client.
 pub const MAIL_WAITING_MAX: usize = 1_024;

@@ -283,3 +283,6 @@ fn random_seed() -> io::Result<[u8; 32]> {
     SysRng.try_fill_bytes(&mut seed).map_err(io::Error::other)?;
     Ok(seed)
 }
+
+#[cfg(test)]
+mod tests;

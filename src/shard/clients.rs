@@ -6,7 +6,7 @@ use super::outbox::Outbox;
 use super::rate::Window;
 use super::timers::Tick;
 use crate::id::{ClientId, Entropy, HostId, ShardIndex, Slot};
-use crate::limits::CLIENTS_PER_SHARD_MAX;
+use crate::limits::{CLIENTS_PER_SHARD_MAX, RECORD_BYTES_MAX};
 use crate::protocol::Dialect;
 use crate::websocket::connection::Connection;
 
@@ -131,3 +131,6 @@ impl Clients {
         self.slab.is_empty()
     }
 }
+
+/// What an idle client costs beside its task and its socket; more wants a reason.
+const _: () = assert!(size_of::<Client>() <= RECORD_BYTES_MAX);

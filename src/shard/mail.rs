@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::buffers::Transit;
 use crate::id::{ClientId, RoomId};
-use crate::limits::MAIL_INLINE_BYTES;
+use crate::limits::{MAIL_BYTES_MAX, MAIL_INLINE_BYTES};
 use crate::protocol::pairing::Note;
 
 /// One piece of mail. It is in order per pair of shards, and is never dropped.
@@ -43,3 +43,5 @@ pub enum FrameBytes {
     /// A longer one.
     Shared(Transit),
 }
+
+const _: () = assert!(size_of::<Mail>() <= MAIL_BYTES_MAX);
