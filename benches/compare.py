@@ -22,15 +22,17 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOADGEN = ROOT / "target/release/parlor-loadgen"
-TOKIO = ROOT / "benches/peers/tokio/target/release/parlor-peer-tokio"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+LOADGEN = TARGET / "parlor-loadgen"
+TOKIO = Path(os.environ.get("PEER_TARGET", ROOT / "benches/peers/tokio/target")) / "release/parlor-peer-tokio"
 NODE = ROOT / "benches/peers/node/server.mjs"
 
 # name: command, environment
 SERVERS = {
-    "parlor": ([ROOT / "target/release/parlor", "--shards", "1"], {"IO_DRIVER": "io_uring"}),
-    "parlor-epoll": ([ROOT / "target/release/parlor", "--shards", "1"], {"IO_DRIVER": "epoll"}),
-    "tokio": ([TOKIO], {}),
+    "parlor": ([TARGET / "parlor", "--shards", "1"], {"IO_DRIVER": "io_uring"}),
+    "parlor-epoll": ([TARGET / "parlor", "--shards", "1"], {"IO_DRIVER": "epoll"}),
+    "tokio": ([TOKIO], {"WRITES": "each"}),
+    "tokio-merged": ([TOKIO], {"WRITES": "merged"}),
     "node": (["node", NODE], {}),
 }
 
