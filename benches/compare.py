@@ -38,11 +38,11 @@ SERVERS = {
 
 # name: what it is, scenario and options, figure in the generator's JSON, whether more is better
 ROWS = {
-    "ice-8": ("ICE of 200 bytes, 200 pairs, 8 in flight, messages per CPU second",
-              ["run", "--scenario", "pairing", "--pairs", "200", "--in-flight", "8", "--payload", "200"],
+    "ice-8": ("ICE of 222 bytes, 200 pairs, 8 in flight, messages per CPU second",
+              ["run", "--scenario", "pairing", "--pairs", "200", "--in-flight", "8", "--payload", "222"],
               "server_messages_per_cpu_s", True),
-    "ice-1": ("ICE of 200 bytes, 500 pairs, 1 in flight, messages per CPU second",
-              ["run", "--scenario", "pairing", "--pairs", "500", "--in-flight", "1", "--payload", "200"],
+    "ice-1": ("ICE of 222 bytes, 500 pairs, 1 in flight, messages per CPU second",
+              ["run", "--scenario", "pairing", "--pairs", "500", "--in-flight", "1", "--payload", "222"],
               "server_messages_per_cpu_s", True),
     "sdp-1": ("SDP of 2 KB, 200 pairs, 1 in flight, messages per CPU second",
               ["run", "--scenario", "pairing", "--pairs", "200", "--in-flight", "1", "--payload", "sdp"],
@@ -100,10 +100,10 @@ def measure(name, options, seconds):
 
 def latency_at_half(servers, rounds, seconds):
     """Latency at half of the saturated rate of the slower of Parlor and the tokio peer, open loop."""
-    closed = ["run", "--scenario", "pairing", "--pairs", "200", "--in-flight", "8", "--payload", "200"]
+    closed = ["run", "--scenario", "pairing", "--pairs", "200", "--in-flight", "8", "--payload", "222"]
     saturated = {name: measure(name, closed, seconds)["throughput_messages_per_s"] for name in servers}
     rate = int(min(saturated.values()) / 2)
-    options = ["run", "--scenario", "pairing", "--pairs", "200", "--payload", "200", "--rate", str(rate)]
+    options = ["run", "--scenario", "pairing", "--pairs", "200", "--payload", "222", "--rate", str(rate)]
     found = {name: [] for name in servers}
     for _ in range(rounds):
         for name in servers:

@@ -94,6 +94,10 @@ pub struct Config {
     /// trace, debug, info, warn or error; or 0 to 6
     #[arg(long, env = "LOG_LEVEL", default_value = "info", value_parser = level)]
     pub log_level: Level,
+
+    /// Ask the server that runs here with this configuration whether it is well, and exit with 0 or 1
+    #[arg(long)]
+    pub healthcheck: bool,
 }
 
 impl Config {

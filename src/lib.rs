@@ -33,6 +33,7 @@
 
 pub mod buffers;
 pub mod config;
+pub mod healthcheck;
 pub mod http;
 pub mod id;
 pub mod limits;

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 use parlor::config::Config;
+use parlor::healthcheck;
 use parlor::server::{Server, Stopper};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -19,14 +21,21 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    if config.healthcheck {
+        return exit_code(healthcheck::check(&config).map(|()| true), "not healthy");
+    }
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    match run(&config) {
+    exit_code(run(&config), "cannot serve")
+}
+
+fn exit_code(outcome: std::io::Result<bool>, failure: &str) -> ExitCode {
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            tracing::error!("{error}");
+            tracing::error!("{failure}: {error}");
             ExitCode::FAILURE
         }
     }
@@ -36,6 +45,7 @@ fn main() -> ExitCode {
 fn run(config: &Config) -> std::io::Result<bool> {
     // Huge pages would be counted whole for a few used bytes in each.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    raise_open_files();
     // Before the server's threads, so that no signal finds nobody.
     let signals = Signals::new([SIGTERM, SIGINT])?;
     let server = Server::start(config)?;
@@ -53,6 +63,15 @@ fn run(config: &Config) -> std::io::Result<bool> {
     let in_order = server.wait();
     tracing::info!("stopped");
     Ok(in_order)
+}
+
+/// Raises the soft limit of open files to the hard one: each client takes a file.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of open files cannot be raised: {error}");
+    }
 }
 
 /// The first signal begins the shutdown, the second ends the process at once.
