@@ -27,13 +27,6 @@ pub const RECORD_BYTES_MAX: usize = 256;
 /// Bytes that one recv(2) may bring: the scratch that all clients of a shard are read into. Many frames fit, which
 /// halves the calls under load.
 pub const READ_SCRATCH_BYTES: usize = 64 * 1024;
-/// Bytes of the buffer that a busy connection keeps in the kernel's hands. When it comes back full, the rest is read
-/// into the scratch.
-pub const READ_BUFFER_BYTES: usize = 2 * 1024;
-/// Such buffers that a shard keeps for the next connection that gets busy.
-pub const READ_BUFFERS_POOLED_MAX: usize = 1_024;
-/// Steps of the timer wheel after which a busy connection that brought nothing is idle again.
-pub const BUSY_PERIOD_TICKS: u64 = 10;
 /// Shared bytes up to this length are copied into an outbox; longer ones are kept by reference.
 pub const COPY_MAX: usize = 4 * 1024;
 /// Most pieces that one gather write hands to the kernel.
@@ -114,8 +107,8 @@ impl Limits {
     }
 
     /// The sum that is never passed, whatever peers do: bytes of user-space memory of `shards` shards that have
-    /// `clients` connections each, where a connection's record and task take `record_bytes` (beside the buffer that
-    /// it has while it is busy) and an element of mail `mail_bytes`.
+    /// `clients` connections each, where a connection's record and task take `record_bytes` and an element of
+    /// mail `mail_bytes`.
     #[must_use]
     pub const fn memory_bytes_max(
         &self,
@@ -125,8 +118,7 @@ impl Limits {
         mail_bytes: usize,
     ) -> usize {
         let pools = POOLED_BUFFERS_MAX * POOLED_BUFFER_BYTES_MAX + READ_SCRATCH_BYTES;
-        let reads = (clients + READ_BUFFERS_POOLED_MAX) * READ_BUFFER_BYTES;
-        let shard = self.shard_buffer_bytes + pools + reads + clients * record_bytes;
+        let shard = self.shard_buffer_bytes + pools + clients * record_bytes;
         shards * shard + shards * shards * mail_ring_entries(shards) * mail_bytes
     }
 }

@@ -28,6 +28,7 @@ on_each_driver!(
     every_ping_is_answered,
     frames_come_in_any_pieces,
     who_is_silent_is_cut,
+    who_is_silent_is_never_cut_early,
     who_answers_pings_or_says_anything_stays,
     who_reads_too_slowly_is_closed,
     one_message_into_an_empty_outbox_always_passes,
@@ -357,6 +358,30 @@ fn who_is_silent_is_cut(setup: Setup) {
     assert!(rest.iter().all(|&byte| byte == PING || byte == 0), "pings, but no close: {rest:?}");
     assert_eq!(server.metric("parlor_heartbeats_missed_total"), 1);
     assert_eq!(server.metric("parlor_clients"), 1);
+}
+
+/// Whatever the server's own clock ticks in, nobody is cut too early.
+fn who_is_silent_is_never_cut_early(setup: Setup) {
+    let server = Server::start(setup, &[HEARTBEAT_MS]);
+    let lives: Vec<_> = (0..12)
+        .map(|_| {
+            // Spreads them over a tick, whatever its length.
+            std::thread::sleep(Duration::from_millis(9));
+            let (mut raw, _) = Raw::open_pairing(&server);
+            let last_sent = Instant::now();
+            raw.send(&frame(PONG, b""));
+            std::thread::spawn(move || {
+                let (rest, _) = raw.end();
+                assert!(rest.iter().all(|&byte| byte == PING || byte == 0), "pings, but no close: {rest:?}");
+                last_sent.elapsed()
+            })
+        })
+        .collect();
+    let mut lives: Vec<_> = lives.into_iter().map(|life| life.join().expect("it is cut")).collect();
+    lives.sort();
+    assert!(lives[0] >= 2 * HEARTBEAT, "cut too early: {lives:?}");
+    assert!(lives[lives.len() - 1] < 3 * HEARTBEAT + SLACK, "cut too late: {lives:?}");
+    server.wait_for_metric("parlor_heartbeats_missed_total", 12);
 }
 
 fn who_answers_pings_or_says_anything_stays(setup: Setup) {

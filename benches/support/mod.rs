@@ -114,7 +114,6 @@ impl Pair {
     fn exchange(&mut self) {
         loop {
             for shard in &mut self.shards {
-                #[expect(clippy::result_large_err, reason = "the type is the shard's")]
                 shard.deliver_mail(|to, mail| {
                     self.mail.push((to.position(), mail));
                     Ok(())

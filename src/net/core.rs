@@ -11,7 +11,6 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::accept::accept_all;
-use super::busy::BusyReads;
 use super::catch::caught;
 use super::connection::{serve, wait_writable};
 use super::driver::Driver;
@@ -19,7 +18,7 @@ use super::gate::Gate;
 use super::socket::Socket;
 use crate::http::{self, Overview};
 use crate::id::Slot;
-use crate::limits::{BUSY_PERIOD_TICKS, READ_SCRATCH_BYTES, TICK_MS};
+use crate::limits::{READ_SCRATCH_BYTES, TICK_MS};
 use crate::mailbox::Mailbox;
 use crate::shard::mail::Mail;
 use crate::shard::{Event, Shard};
@@ -59,8 +58,6 @@ pub(super) struct Core {
     pub(super) shard: RefCell<Shard>,
     /// Where all sockets are read into.
     pub(super) scratch: RefCell<Box<[u8]>>,
-    /// Connections that keep a read in flight.
-    pub(super) reads: BusyReads,
     /// Shut while so much mail waits that no client is read from.
     pub(super) reading: Gate,
     /// By slot.
@@ -89,7 +86,6 @@ pub(super) async fn run(parts: Parts) {
         driver: parts.driver,
         shard: RefCell::new(parts.shard),
         scratch: RefCell::new(vec![0; READ_SCRATCH_BYTES].into_boxed_slice()),
-        reads: BusyReads::default(),
         reading: Gate::default(),
         sockets: RefCell::default(),
         mailbox: RefCell::new(parts.mailbox),
@@ -119,11 +115,8 @@ pub(super) async fn run(parts: Parts) {
 
 /// Tells the shard the time.
 async fn tick(core: Rc<Core>) {
-    for count in 1_u64.. {
+    loop {
         monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
-        if count % BUSY_PERIOD_TICKS == 0 {
-            core.reads.sweep();
-        }
         core.begin_turn();
         let now_ms = core.now_ms();
         core.guarded("time passed", |shard| shard.handle_tick(now_ms));
@@ -342,7 +335,6 @@ impl Core {
     fn deliver_mail(&self) {
         let mut mailbox = self.mailbox.borrow_mut();
         let mut shard = self.shard.borrow_mut();
-        #[expect(clippy::result_large_err, reason = "what a full ring does not take comes back whole")]
         shard.deliver_mail(|to, mail| mailbox.push(to.position(), mail));
         mailbox.ring();
         if shard.is_reading_paused() {

@@ -5,7 +5,6 @@
 //! and before the thread sleeps, sends what has gathered, hands on mail and arms the doorbell ([`core`]).
 
 mod accept;
-mod busy;
 mod catch;
 mod connection;
 pub(crate) mod core;

@@ -3,68 +3,47 @@
 //! It is wrapped in monoio's `UnixStream` whatever it is: waiting works for all, and that type keeps no addresses.
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 
-use monoio::io::{CancelHandle, CancelableAsyncReadRent};
 use monoio::net::UnixStream;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 /// A socket, a listener or an eventfd.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: UnsafeCell<UnixStream>,
+    stream: UnixStream,
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the stream owns the descriptor and keeps it open for as long as `self` is borrowed.
-        unsafe { BorrowedFd::borrow_raw(self.stream().as_raw_fd()) }
+        unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }
     }
 }
 
 impl Socket {
     /// Takes a descriptor; only inside a runtime.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
-        UnixStream::from_std(StdStream::from(fd)).map(|stream| Self { stream: UnsafeCell::new(stream) })
-    }
-
-    fn stream(&self) -> &UnixStream {
-        // SAFETY: the stream is never replaced, and the one place that borrows it mutably, `read_owned`, changes
-        // nothing in it.
-        unsafe { &*self.stream.get() }
+        UnixStream::from_std(StdStream::from(fd)).map(|stream| Self { stream })
     }
 
     /// Waits until there is something to read, or the end, or an error.
     pub(super) async fn readable(&self) -> io::Result<()> {
         // In one expression: kept in a variable the future would be stored twice.
-        self.stream().readable(false).await
+        self.stream.readable(false).await
     }
 
     /// Waits until there is room to write, or an error.
     pub(super) async fn writable(&self) -> io::Result<()> {
-        self.stream().writable(false).await
+        self.stream.writable(false).await
     }
 
     /// Reads what is there; `WouldBlock` if that is nothing.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let (count, _) = rustix::net::recv(self, buffer, RecvFlags::DONTWAIT)?;
         Ok(count)
-    }
-
-    /// Reads into a buffer that is in the kernel's hands until something has come, or until it is cancelled
-    /// (`ECANCELED`). Must not be dropped before it has ended: bytes would be lost. One at a time.
-    pub(super) async fn read_owned(
-        &self,
-        buffer: Vec<u8>,
-        cancel: CancelHandle,
-    ) -> (io::Result<usize>, Vec<u8>) {
-        // SAFETY: the method asks for a mutable stream to allow one reader at a time, which holds here; it only
-        // counts a reference to the descriptor, before it waits. monoio's own owned halves are made the same way.
-        let stream = unsafe { &mut *self.stream.get() };
-        stream.cancelable_read(buffer, cancel).await
     }
 
     /// Writes what the socket takes now; `WouldBlock` if that is nothing.

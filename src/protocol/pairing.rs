@@ -1,21 +1,23 @@
 //! Random chat: two clients that wait are matched and relay to each other (protocols.md section 1).
 //!
-//! Clients stay on the shard that accepted them; only the queue has a home. Rings are ordered per pair of shards
-//! alone, so the queue must not tell both sides of a match: one partner's offer could overtake the other's
-//! `matched`. It asks the older one's shard, which tells the newer one's, and every frame then travels behind the
-//! [`Note::Matched`] that makes it valid. An unknown room is therefore always stale, and what comes for it is dropped.
+//! Clients stay on the shard that accepted them; only the queue has a home. Mail is ordered per pair of shards alone, so
+//! the queue must not tell both sides of a match: one partner's offer could overtake the other's `matched`. Nor can it
+//! tell whether the two still wait: that they left may be on its way. So each one's own shard looks, and every frame
+//! then travels behind the [`Note::Matched`] that makes it valid. An unknown room is therefore always stale, and what
+//! comes for it is dropped.
 //!
 //! ```text
 //!  older's shard            queue             newer's shard
 //!       │ ── Wait ──────────► │ ◄────────── Wait ── │
-//!       │ ◄───────── Offer ── │                     │
+//!       │                     │ ── Offer ─────────► │  still waits
+//!       │ ◄─────────────────────────────── Accepted │
 //!   matched                   │                     │
 //!       │ ── Matched ───────────────────────────► matched
 //!       │ ── frames ────────────────────────────►   │
 //! ```
 //!
-//! If the older one waits no longer, its shard sends [`Note::Declined`] to the newer one's, which waits anew unless it
-//! has gone as well: only a client's own shard knows whether it still waits, so no ghost gets into the queue.
+//! If either waits no longer, its shard sends [`Note::Declined`] to the other's, whose client waits anew unless it has
+//! gone as well: only a client's own shard knows, so no ghost gets into the queue or is matched.
 
 use super::{Action, Actions, Address, Part, parts};
 use crate::id::{ClientId, Entropy, RoomId};
@@ -43,8 +45,17 @@ pub enum Note {
     Wait(Waiter),
     /// To the queue: not any more.
     Unwait(Waiter),
-    /// From the queue to the older one's shard: pair these two, if the older one still waits.
+    /// From the queue to the newer one's shard: these two met. Its leaving may still be on the way to the queue.
     Offer {
+        /// The room they will be in.
+        room: RoomId,
+        /// Who waited longer.
+        older: Waiter,
+        /// Who came later; the note goes there.
+        newer: Waiter,
+    },
+    /// From the newer one's shard to the older one's: the newer one still waits; pair these two, if the older one does.
+    Accepted {
         /// The room they will be in.
         room: RoomId,
         /// Who waited longer; the note goes there.
@@ -61,7 +72,7 @@ pub enum Note {
         /// The newer one; the note goes there.
         newer: Waiter,
     },
-    /// From the older one's shard to the newer one's: the match did not come about.
+    /// From one's shard to the other's: the match did not come about.
     Declined(Waiter),
     /// To a partner's shard: the other one is gone from this room.
     PartnerLeft {
@@ -78,8 +89,9 @@ impl Note {
     pub fn addressee(&self) -> Option<ClientId> {
         match self {
             Self::Wait(_) | Self::Unwait(_) => None,
-            Self::Offer { older, .. } => Some(older.client),
-            Self::Matched { newer, .. } | Self::Declined(newer) => Some(newer.client),
+            Self::Offer { newer, .. } | Self::Matched { newer, .. } => Some(newer.client),
+            Self::Accepted { older, .. } => Some(older.client),
+            Self::Declined(waiter) => Some(waiter.client),
             Self::PartnerLeft { to, .. } => Some(*to),
         }
     }
@@ -186,7 +198,7 @@ impl Pairing {
             Ok(envelope) if envelope.kind == Kind::Null => return out.push(error(INVALID_FORMAT)),
             Ok(envelope) => envelope,
         };
-        match envelope.text_of("type").unwrap_or_default() {
+        match &*envelope.text_of("type").unwrap_or_default() {
             b"auth" => remember(state, envelope),
             b"available" => self.handle_available(state, me, out),
             b"offer" => relay(state, me, envelope, &OFFER, out),
@@ -231,10 +243,11 @@ impl Pairing {
                 self.waiting.take_if(|waiting| *waiting == waiter);
             }
             Note::Offer { room, older, newer } => handle_offer(state, room, older, newer, out),
+            Note::Accepted { room, older, newer } => handle_accepted(state, room, older, newer, out),
             Note::Matched { room, partner, newer } => self.handle_matched(state, room, partner, newer, out),
-            Note::Declined(newer) => {
-                if state.is_some_and(|state| state.standing == Standing::Waiting(newer.ticket)) {
-                    out.push(notify(Address::Queue, Note::Wait(newer)));
+            Note::Declined(waiter) => {
+                if state.is_some_and(|state| state.standing == Standing::Waiting(waiter.ticket)) {
+                    out.push(notify(Address::Queue, Note::Wait(waiter)));
                 }
             }
             Note::PartnerLeft { room, to } => self.handle_partner_left(state, room, to, out),
@@ -262,7 +275,7 @@ impl Pairing {
         match self.waiting.take() {
             Some(older) if older.client != newer.client => {
                 let room = RoomId::new(entropy);
-                out.push(notify(Address::Client(older.client), Note::Offer { room, older, newer }));
+                out.push(notify(Address::Client(newer.client), Note::Offer { room, older, newer }));
                 if self.planted.is(Plant::QueueTellsBoth) {
                     let matched = Note::Matched { room, partner: older.client, newer };
                     out.push(notify(Address::Client(newer.client), matched));
@@ -306,8 +319,19 @@ impl Pairing {
     }
 }
 
-/// At the older one's shard.
+/// At the newer one's shard.
 fn handle_offer(state: Option<&mut State>, room: RoomId, older: Waiter, newer: Waiter, out: &mut Actions) {
+    let note = match state {
+        Some(state) if state.standing == Standing::Waiting(newer.ticket) => {
+            Note::Accepted { room, older, newer }
+        }
+        _ => Note::Declined(older),
+    };
+    out.push(notify(Address::Client(older.client), note));
+}
+
+/// At the older one's shard.
+fn handle_accepted(state: Option<&mut State>, room: RoomId, older: Waiter, newer: Waiter, out: &mut Actions) {
     match state {
         Some(state) if state.standing == Standing::Waiting(older.ticket) => {
             // The note comes first: the reply may close a client that is too slow, and what follows from its leaving
@@ -333,7 +357,7 @@ fn pair(state: &mut State, room: RoomId, partner: ClientId, out: &mut Actions) {
 
 fn remember(state: &mut State, envelope: &Envelope<'_>) {
     let user_id = envelope.text_of("userId").filter(|id| id.len() <= USER_ID_BYTES_MAX);
-    state.user_id = user_id.and_then(|id| std::str::from_utf8(id).ok()).map(Box::from);
+    state.user_id = user_id.and_then(|id| std::str::from_utf8(&id).ok().map(Box::from));
 }
 
 /// A relayed message: the one field that is forwarded, and what is written around sender and field.

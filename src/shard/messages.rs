@@ -129,7 +129,8 @@ impl Shard {
         let before = state.as_ref().and_then(|state| state.room());
         let mut actions = std::mem::take(&mut self.actions);
         self.pairing.handle_note(note, state, &mut self.entropy, &mut actions);
-        if matches!(note, Note::Offer { .. } | Note::Matched { .. }) && before.is_none() && slot.is_some() {
+        if matches!(note, Note::Accepted { .. } | Note::Matched { .. }) && before.is_none() && slot.is_some()
+        {
             self.counters.matches.add(u64::from(matches!(actions.last(), Some(Action::Reply(_)))));
         }
         // A reply is only made for a client that was found.

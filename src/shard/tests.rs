@@ -281,7 +281,7 @@ fn who_is_too_slow_to_be_told_of_a_match_leaves_nobody_behind() {
     let told = messages(&sent(&mut shard, b).0);
     assert!(told[0].starts_with(r#"{"type":"matched""#), "{told:?}");
     assert_eq!(told[1..], [r#"{"type":"partner-left"}"#]);
-    assert_eq!(shard.waiting_in_queue().map(|id| id.slot()), Some(b));
+    assert_eq!(shard.waiting_in_queue().map(ClientId::slot), Some(b));
 }
 
 #[test]

@@ -17,10 +17,10 @@ impl Tick {
         Self((now_ms / TICK_MS) as u32)
     }
 
-    /// The first tick that is at least `ms` later, and never this one.
+    /// The first tick that is at least `ms` later than any moment of this one, and never this one.
     #[must_use]
     pub fn after(self, ms: u64) -> Self {
-        Self(self.0.saturating_add(ms.div_ceil(TICK_MS).max(1) as u32))
+        Self(self.0.saturating_add(ms.div_ceil(TICK_MS) as u32 + 1))
     }
 
     fn bucket(self) -> usize {
@@ -92,10 +92,10 @@ mod tests {
         for (slot, ms) in [(1, 10), (2, 1_000), (3, 2 * round_ms + 500), (4, 1_000)] {
             wheel.schedule(Slot(slot), Tick::at(0).after(ms));
         }
-        assert_eq!(due_at(&mut wheel, 0), [0; 0]);
-        assert_eq!(due_at(&mut wheel, TICK_MS), [1]);
-        assert_eq!(due_at(&mut wheel, 999), [0; 0]);
-        assert_eq!(due_at(&mut wheel, 1_000), [2, 4]);
+        assert_eq!(due_at(&mut wheel, TICK_MS), [0; 0]);
+        assert_eq!(due_at(&mut wheel, 2 * TICK_MS), [1]);
+        assert_eq!(due_at(&mut wheel, 1_000), [0; 0]);
+        assert_eq!(due_at(&mut wheel, 1_000 + TICK_MS), [2, 4]);
         assert_eq!(due_at(&mut wheel, 2 * round_ms), [0; 0]);
         assert_eq!(due_at(&mut wheel, 5 * round_ms), [3]);
         assert!(wheel.is_empty());
@@ -113,9 +113,8 @@ mod tests {
     fn no_deadline_is_early() {
         for now_ms in 0..3 * TICK_MS {
             for ms in 0..3 * TICK_MS {
-                let due = Tick::at(now_ms).after(ms);
-                assert!(u64::from(due.0) * TICK_MS + TICK_MS > now_ms + ms);
-                assert!(due > Tick::at(now_ms));
+                let due_ms = u64::from(Tick::at(now_ms).after(ms).0) * TICK_MS;
+                assert!((now_ms + ms..=now_ms + ms + 2 * TICK_MS).contains(&due_ms) && due_ms > now_ms);
             }
         }
     }

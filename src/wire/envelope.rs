@@ -3,11 +3,16 @@
 //!
 //! simd-json rewrites its input (it unescapes strings in place), so it parses a scratch copy. That validates the
 //! whole message and gives its strings, which start at the same offsets in the copy as in the message; the spans of
-//! the values follow from the positions of the keys. What simd-json refuses and `JSON.parse` takes (lone surrogates,
-//! 1e400, integers above 64 bits) goes once through serde_json before it is called no JSON.
+//! the values follow from the positions of the keys. What is in a string matters for the few that a dialect looks at
+//! alone, so those are unescaped from the message when they are asked for, and in the copy short escapes are blotted
+//! out beforehand: an SDP has a hundred of them, and unescaping them was most of its parsing.
+//!
+//! What simd-json refuses and `JSON.parse` takes (lone surrogates, 1e400, integers above 64 bits) goes once through
+//! serde_json before it is called no JSON.
 //!
 //! This file alone names the JSON crates. What JSON is: protocols.md section 0, JSON.
 
+use std::borrow::Cow;
 use std::mem;
 
 use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, Visitor};
@@ -33,19 +38,17 @@ pub enum Kind {
     Object,
 }
 
-/// One member of a top-level object.
+/// One member of a top-level object, as spans of the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
-    /// The member in the message, from its key's opening quote to the end of its value.
+    /// The member, from its key's opening quote to the end of its value.
     pub member: Span,
-    /// The value in the message, without the blanks around it.
+    /// The value, without the blanks around it.
     pub value: Span,
     /// What the value is.
     pub kind: Kind,
-    /// The unescaped key, in the arena.
+    /// The key between its quotes, escapes as they stand.
     key: Span,
-    /// The unescaped value, in the arena, if it is a string.
-    text: Span,
 }
 
 /// A parsed message: what it is, and its members if it is an object.
@@ -53,8 +56,8 @@ pub struct Field {
 pub struct Envelope<'a> {
     /// What the whole message is.
     pub kind: Kind,
+    message: &'a [u8],
     fields: &'a [Field],
-    arena: &'a [u8],
 }
 
 impl<'a> Envelope<'a> {
@@ -64,30 +67,34 @@ impl<'a> Envelope<'a> {
         self.fields
     }
 
-    /// The last member called `key`: of equal keys the last counts.
+    /// The last member called `name`: of equal keys the last counts.
     #[must_use]
-    pub fn field(&self, key: &str) -> Option<&'a Field> {
-        self.fields.iter().rev().find(|field| &self.arena[field.key.clone()] == key.as_bytes())
+    pub fn field(&self, name: &str) -> Option<&'a Field> {
+        self.fields
+            .iter()
+            .rev()
+            .find(|field| *unescaped(&self.message[field.key.clone()]) == *name.as_bytes())
     }
 
     /// The unescaped text of a string; nothing if the value is none. UTF-8, but for lone surrogates, which stand as
     /// three bytes each.
     #[must_use]
-    pub fn text(&self, field: &Field) -> Option<&'a [u8]> {
-        (field.kind == Kind::String).then(|| &self.arena[field.text.clone()])
+    pub fn text(&self, field: &Field) -> Option<Cow<'a, [u8]>> {
+        let between_quotes = field.value.start + 1..field.value.end.saturating_sub(1);
+        (field.kind == Kind::String).then(|| unescaped(&self.message[between_quotes]))
     }
 
-    /// The text of the last member called `key`, if that is a string.
+    /// The text of the last member called `name`, if that is a string.
     #[must_use]
-    pub fn text_of(&self, key: &str) -> Option<&'a [u8]> {
-        self.field(key).and_then(|field| self.text(field))
+    pub fn text_of(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        self.field(name).and_then(|field| self.text(field))
     }
 }
 
 /// A parser and the memory that it uses again for every message.
 pub struct Parser {
-    /// The scratch copy, which after parsing holds the unescaped strings; or those alone, after the slow path.
-    arena: Vec<u8>,
+    /// What simd-json rewrites.
+    scratch: Vec<u8>,
     buffers: Buffers,
     tape: Tape<'static>,
     fields: Vec<Field>,
@@ -102,7 +109,7 @@ impl std::fmt::Debug for Parser {
 impl Default for Parser {
     fn default() -> Self {
         Self {
-            arena: Vec::new(),
+            scratch: Vec::new(),
             buffers: Buffers::with_max_depth(0, JSON_DEPTH_MAX),
             tape: Tape(Vec::new()),
             fields: Vec::new(),
@@ -119,34 +126,35 @@ impl Parser {
     /// # Errors
     /// [`NotJson`] for what `JSON.parse` would refuse, bytes that are not UTF-8, and nesting over
     /// [`JSON_DEPTH_MAX`].
-    pub fn parse(&mut self, message: &[u8]) -> Result<Envelope<'_>, NotJson> {
+    pub fn parse<'a>(&'a mut self, message: &'a [u8]) -> Result<Envelope<'a>, NotJson> {
         self.fields.clear();
         let kind = match self.parse_fast(message) {
             Some(kind) => kind,
             None => self.parse_slowly(message)?,
         };
-        Ok(Envelope { kind, fields: &self.fields, arena: &self.arena })
+        Ok(Envelope { kind, message, fields: &self.fields })
     }
 
     /// Frees the memory of a burst of large messages. Called now and then.
     pub fn trim(&mut self) {
-        if self.arena.capacity() > Self::KEPT_BYTES {
+        if self.scratch.capacity() > Self::KEPT_BYTES {
             *self = Self::default();
         }
     }
 
     /// Parses with simd-json; nothing where it refuses the message.
     fn parse_fast(&mut self, message: &[u8]) -> Option<Kind> {
-        self.arena.clear();
-        self.arena.extend_from_slice(message);
-        self.arena.resize(message.len() + INPUT_PADDING, 0);
-        let arena_start = self.arena.as_ptr() as usize;
+        self.scratch.clear();
+        self.scratch.extend_from_slice(message);
+        blot_short_escapes(&mut self.scratch);
+        self.scratch.resize(message.len() + INPUT_PADDING, 0);
+        let scratch_start = self.scratch.as_ptr() as usize;
         let mut tape = mem::replace(&mut self.tape, Tape(Vec::new())).reset();
         let parsed =
-            simd_json::fill_tape_padded(&mut self.arena, message.len(), &mut self.buffers, &mut tape);
+            simd_json::fill_tape_padded(&mut self.scratch, message.len(), &mut self.buffers, &mut tape);
         let kind = parsed.ok().and_then(|()| tape.0.first().map(kind_of));
         if kind == Some(Kind::Object) {
-            fields_from_tape(&tape.0, message, arena_start, &mut self.fields);
+            fields_from_tape(&tape.0, message, scratch_start, &mut self.fields);
         }
         self.tape = tape.reset();
         kind
@@ -154,7 +162,6 @@ impl Parser {
 
     /// Parses with serde_json, raw values unread.
     fn parse_slowly(&mut self, message: &[u8]) -> Result<Kind, NotJson> {
-        self.arena.clear();
         if std::str::from_utf8(message).is_err() || !is_shallow(message) {
             return Err(NotJson);
         }
@@ -162,7 +169,7 @@ impl Parser {
         let kind = kind_at(message, skip_blanks(message, 0));
         if kind == Kind::Object {
             // The keys are read as bytes, which serde_json checks less strictly: the message is known to be JSON.
-            let visitor = Members { message, arena: &mut self.arena, fields: &mut self.fields };
+            let visitor = Members { message, fields: &mut self.fields };
             let mut deserializer = serde_json::Deserializer::from_slice(message);
             deserializer.deserialize_map(visitor).map_err(|_| NotJson)?;
         }
@@ -181,26 +188,16 @@ fn kind_of(node: &Node<'_>) -> Kind {
     }
 }
 
-/// Finds the members of the object that the tape begins with. `arena_start` is the address where the strings of the
+/// Finds the members of the object that the tape begins with. `scratch_start` is the address where the strings of the
 /// tape have the same offsets as in `message`.
-fn fields_from_tape(tape: &[Node<'_>], message: &[u8], arena_start: usize, fields: &mut Vec<Field>) {
+fn fields_from_tape(tape: &[Node<'_>], message: &[u8], scratch_start: usize, fields: &mut Vec<Field>) {
     let mut at = 1;
     while let [Node::String(key), value, ..] = &tape[at..] {
-        let key_start = key.as_ptr() as usize - arena_start;
+        let key_start = key.as_ptr() as usize - scratch_start;
         if let Some(before) = fields.last_mut() {
             before.close(end_before(message, key_start - 1));
         }
-        let value_start = value_after_key(message, key_start);
-        fields.push(Field {
-            member: key_start - 1..value_start,
-            value: value_start..value_start,
-            kind: kind_of(value),
-            key: key_start..key_start + key.len(),
-            text: match value {
-                Node::String(text) => value_start + 1..value_start + 1 + text.len(),
-                _ => 0..0,
-            },
-        });
+        fields.push(Field::open(message, key_start, kind_of(value)));
         at += match value {
             Node::Object { count, .. } | Node::Array { count, .. } => 2 + count,
             _ => 2,
@@ -213,21 +210,24 @@ fn fields_from_tape(tape: &[Node<'_>], message: &[u8], arena_start: usize, field
 }
 
 impl Field {
+    /// A member whose key begins at `key_start`, behind its opening quote, and whose end is not known yet. The message
+    /// is valid JSON.
+    fn open(message: &[u8], key_start: usize, kind: Kind) -> Self {
+        let key_end = skip_string(message, key_start);
+        let colon = skip_blanks(message, key_end + 1);
+        let value_start = skip_blanks(message, colon + 1);
+        Self {
+            member: key_start - 1..value_start,
+            value: value_start..value_start,
+            kind,
+            key: key_start..key_end,
+        }
+    }
+
     fn close(&mut self, end: usize) {
         self.member.end = end;
         self.value.end = end;
     }
-}
-
-/// Where the value begins whose key begins at `key_start` (behind its opening quote): after the closing quote, the
-/// colon and blanks. The message is valid JSON.
-fn value_after_key(message: &[u8], key_start: usize) -> usize {
-    let mut at = key_start;
-    while message[at] != b'"' {
-        at += if message[at] == b'\\' { 2 } else { 1 };
-    }
-    let colon = skip_blanks(message, at + 1);
-    skip_blanks(message, colon + 1)
 }
 
 /// Where the value ends that a comma divides from the key whose opening quote is at `quote`.
@@ -268,7 +268,7 @@ fn is_shallow(message: &[u8]) -> bool {
         match byte {
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth = depth.saturating_sub(1),
-            b'"' => at = skip_string(message, at),
+            b'"' => at = skip_string(message, at + 1),
             _ => {}
         }
         if depth > JSON_DEPTH_MAX {
@@ -279,19 +279,65 @@ fn is_shallow(message: &[u8]) -> bool {
     true
 }
 
-/// The closing quote of the string that opens at `quote`, or the end of the message.
-fn skip_string(message: &[u8], quote: usize) -> usize {
-    let mut at = quote + 1;
+/// The closing quote of the string whose text begins at `start`, or the end of the message.
+fn skip_string(message: &[u8], start: usize) -> usize {
+    let mut at = start;
     while at < message.len() && message[at] != b'"' {
         at += if message[at] == b'\\' { 2 } else { 1 };
     }
-    at
+    at.min(message.len())
+}
+
+/// Puts two harmless bytes in the place of each escape of two bytes. Whether the message is JSON does not change: inside
+/// a string such an escape is allowed, as are the two bytes; outside of one neither is.
+fn blot_short_escapes(message: &mut [u8]) {
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', &message[at..]) {
+        let escape = at + found;
+        if let Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') = message.get(escape + 1) {
+            message[escape..escape + 2].copy_from_slice(b"--");
+        }
+        at = (escape + 2).min(message.len());
+    }
+}
+
+/// The text of a string, given what stands between its quotes.
+fn unescaped(between_quotes: &[u8]) -> Cow<'_, [u8]> {
+    if !between_quotes.contains(&b'\\') {
+        return Cow::Borrowed(between_quotes);
+    }
+    let quoted = [b"\"", between_quotes, b"\""].concat();
+    let text = serde_json::Deserializer::from_slice(&quoted).deserialize_bytes(Text);
+    // What stands between the quotes was validated with its message.
+    Cow::Owned(text.unwrap_or_default())
+}
+
+/// Takes a string as bytes: as text, lone surrogates would be refused.
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E>(self, text: &[u8]) -> Result<Vec<u8>, E> {
+        Ok(text.to_vec())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = Vec<u8>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Vec<u8>, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
 }
 
 /// Collects the members of an object on the slow path.
 struct Members<'a> {
     message: &'a [u8],
-    arena: &'a mut Vec<u8>,
     fields: &'a mut Vec<Field>,
 }
 
@@ -303,51 +349,19 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let Self { message, arena, fields } = self;
-        let mut end_before = skip_blanks(message, 0);
-        while let Some(key) = members.next_key_seed(Text(arena))? {
+        let Self { message, fields } = self;
+        // The brace or comma before the next member.
+        let mut before = skip_blanks(message, 0);
+        while members.next_key_seed(Text)?.is_some() {
             let raw: &RawValue = members.next_value()?;
             let value_start = raw.get().as_ptr() as usize - message.as_ptr() as usize;
-            let value = value_start..value_start + raw.get().len();
-            let member = skip_blanks(message, end_before + 1)..value.end;
-            end_before = skip_blanks(message, value.end);
-            let kind = kind_at(message, value_start);
-            let text = match kind {
-                Kind::String => {
-                    let mut string = serde_json::Deserializer::from_str(raw.get());
-                    Text(arena).deserialize(&mut string).map_err(serde::de::Error::custom)?
-                }
-                Kind::Null | Kind::Boolean | Kind::Number | Kind::Array | Kind::Object => 0..0,
-            };
-            fields.push(Field { member, value, kind, key, text });
+            let quote = skip_blanks(message, before + 1);
+            let mut field = Field::open(message, quote + 1, kind_at(message, value_start));
+            field.close(value_start + raw.get().len());
+            before = skip_blanks(message, field.value.end);
+            fields.push(field);
         }
         Ok(())
-    }
-}
-
-/// Appends an unescaped string to the arena and gives its place there.
-struct Text<'a>(&'a mut Vec<u8>);
-
-impl<'de> DeserializeSeed<'de> for Text<'_> {
-    type Value = Span;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Span, D::Error> {
-        // As bytes: as text, lone surrogates would be refused.
-        deserializer.deserialize_bytes(self)
-    }
-}
-
-impl Visitor<'_> for Text<'_> {
-    type Value = Span;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_bytes<E>(self, text: &[u8]) -> Result<Span, E> {
-        let start = self.0.len();
-        self.0.extend_from_slice(text);
-        Ok(start..self.0.len())
     }
 }
 

@@ -43,13 +43,19 @@ impl Table {
         out
     }
 
+    /// Brings the newer one's wait to the queue and the offer to the newer one's shard.
+    fn accepted(&mut self, wait: Note, newer: &mut (ClientId, State)) -> Note {
+        let offer = only_note(&self.note(wait, None));
+        only_note(&self.note(offer, Some(newer)))
+    }
+
     /// Lets both wait and matches them; returns the room.
     fn pair(&mut self, a: &mut (ClientId, State), b: &mut (ClientId, State)) -> RoomId {
         let wait_a = only_note(&self.says(a, r#"{"type":"available"}"#));
         let wait_b = only_note(&self.says(b, r#"{"type":"available"}"#));
         assert_eq!(self.note(wait_a, None), []);
-        let offer = only_note(&self.note(wait_b, None));
-        let matched = last_note(&self.note(offer, Some(a)));
+        let accepted = self.accepted(wait_b, b);
+        let matched = last_note(&self.note(accepted, Some(a)));
         self.note(matched, Some(b));
         a.1.room().expect("paired")
     }
@@ -92,7 +98,9 @@ fn a_match_is_told_to_the_older_first() {
     assert_eq!(offer.len(), 1);
     let Note::Offer { room, older, newer } = last_note(&offer) else { panic!("{offer:?}") };
     assert_eq!((older.client, newer.client), (a.0, b.0));
-    let to_a = table.note(last_note(&offer), Some(&mut a));
+    let accepted = only_note(&table.note(last_note(&offer), Some(&mut b)));
+    assert_eq!(b.1.room(), None, "it is told only when the older one is in the room");
+    let to_a = table.note(accepted, Some(&mut a));
     let (room_text, b_text) =
         (String::from_utf8(room.text().to_vec()), String::from_utf8(b.0.text().to_vec()));
     let expected = format!(
@@ -199,32 +207,48 @@ fn both_say_next_at_once() {
     assert!(!a.1.is_waiting() && !b.1.is_waiting());
 }
 
-#[test]
-fn an_offer_to_one_who_is_gone_puts_the_other_back() {
-    let mut table = table();
+/// Two that wait: the older one's wait is in the queue, the newer one's on its way.
+fn two_that_wait(table: &mut Table) -> ((ClientId, State), (ClientId, State), Note) {
     let (mut a, mut b) = (table.client(1), table.client(2));
     let wait_a = only_note(&table.says(&mut a, r#"{"type":"available"}"#));
     let wait_b = only_note(&table.says(&mut b, r#"{"type":"available"}"#));
     table.note(wait_a, None);
-    let offer = only_note(&table.note(wait_b, None));
-    let declined = only_note(&table.note(offer, None));
+    (a, b, wait_b)
+}
+
+#[test]
+fn a_match_with_an_older_one_who_is_gone_puts_the_newer_back() {
+    let mut table = table();
+    let (_, mut b, wait_b) = two_that_wait(&mut table);
+    let accepted = table.accepted(wait_b, &mut b);
+    let declined = only_note(&table.note(accepted, None));
     assert_eq!(only_note(&table.note(declined, Some(&mut b))), wait_b, "b waits on");
     table.says(&mut b, r#"{"type":"leave"}"#);
     assert_eq!(table.note(declined, Some(&mut b)), [], "unless b has gone too");
 }
 
 #[test]
+fn an_offer_to_a_newer_one_who_is_gone_puts_the_older_back_untold() {
+    let mut table = table();
+    let (mut a, mut b, wait_b) = two_that_wait(&mut table);
+    table.says(&mut b, r#"{"type":"leave"}"#);
+    let offer = only_note(&table.note(wait_b, None));
+    let declined = only_note(&table.note(offer, Some(&mut b)));
+    assert!(
+        matches!(only_note(&table.note(declined, Some(&mut a))), Note::Wait(waiter) if waiter.client == a.0)
+    );
+    assert!(a.1.is_waiting());
+}
+
+#[test]
 fn a_client_that_left_and_came_back_is_not_matched_on_its_old_ticket() {
     let mut table = table();
-    let (mut a, mut b) = (table.client(1), table.client(2));
-    let wait_a = only_note(&table.says(&mut a, r#"{"type":"available"}"#));
-    let wait_b = only_note(&table.says(&mut b, r#"{"type":"available"}"#));
-    table.note(wait_a, None);
-    let offer = only_note(&table.note(wait_b, None));
+    let (mut a, mut b, wait_b) = two_that_wait(&mut table);
+    let accepted = table.accepted(wait_b, &mut b);
     table.says(&mut a, r#"{"type":"leave"}"#);
     table.says(&mut a, r#"{"type":"available"}"#);
     assert!(
-        matches!(only_note(&table.note(offer, Some(&mut a))), Note::Declined(waiter) if waiter.client == b.0)
+        matches!(only_note(&table.note(accepted, Some(&mut a))), Note::Declined(waiter) if waiter.client == b.0)
     );
     assert!(a.1.is_waiting());
 }
@@ -232,12 +256,9 @@ fn a_client_that_left_and_came_back_is_not_matched_on_its_old_ticket() {
 #[test]
 fn a_match_that_the_newer_one_missed_is_undone() {
     let mut table = table();
-    let (mut a, mut b) = (table.client(1), table.client(2));
-    let wait_a = only_note(&table.says(&mut a, r#"{"type":"available"}"#));
-    let wait_b = only_note(&table.says(&mut b, r#"{"type":"available"}"#));
-    table.note(wait_a, None);
-    let offer = only_note(&table.note(wait_b, None));
-    let matched = last_note(&table.note(offer, Some(&mut a)));
+    let (mut a, mut b, wait_b) = two_that_wait(&mut table);
+    let accepted = table.accepted(wait_b, &mut b);
+    let matched = last_note(&table.note(accepted, Some(&mut a)));
     table.says(&mut b, r#"{"type":"leave"}"#);
     let left = only_note(&table.note(matched, Some(&mut b)));
     assert_eq!(text(&table.note(left, Some(&mut a)), ""), r#"{"type":"partner-left"}"#);
