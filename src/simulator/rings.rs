@@ -26,7 +26,6 @@ impl Rings {
     }
 
     /// Puts mail in that may be taken out from round `due` on; gives it back if the ring is full.
-    #[expect(clippy::result_large_err, reason = "what does not fit goes back to where it waits")]
     pub(super) fn push(&mut self, from: usize, to: usize, mail: Mail, due: u64) -> Result<(), Mail> {
         let ring = &mut self.rings[from * self.shards + to];
         if ring.mail.len() >= self.entries {

@@ -404,7 +404,6 @@ impl World {
         }
     }
 
-    #[expect(clippy::result_large_err, reason = "what does not fit goes back to where it waits")]
     pub(super) fn deliver_mail(&mut self, from: usize) {
         let (delay_max, is_calm) = (self.setup.mail_delay_max, self.is_calm);
         let (rings, chance, summary) = (&mut self.rings, &mut self.chance, &mut self.summary);
