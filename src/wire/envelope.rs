@@ -291,14 +291,38 @@ fn skip_string(message: &[u8], start: usize) -> usize {
 /// Puts two harmless bytes in the place of each escape of two bytes. Whether the message is JSON does not change: inside
 /// a string such an escape is allowed, as are the two bytes; outside of one neither is.
 fn blot_short_escapes(message: &mut [u8]) {
-    let mut at = 0;
-    while let Some(found) = memchr::memchr(b'\\', &message[at..]) {
-        let escape = at + found;
-        if let Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') = message.get(escape + 1) {
-            message[escape..escape + 2].copy_from_slice(b"--");
+    // Most messages have none.
+    let Some(mut at) = memchr::memchr(b'\\', message) else { return };
+    while let Some(word) = message[at..].first_chunk() {
+        match first_backslash(*word) {
+            None => at += word.len(),
+            Some(offset) => at = blot_escape(message, at + offset),
         }
-        at = (escape + 2).min(message.len());
     }
+    while at < message.len() {
+        at = if message[at] == b'\\' { blot_escape(message, at) } else { at + 1 };
+    }
+}
+
+/// The first backslash among eight bytes. They are compared all at once, which for an SDP with an escape every few
+/// bytes is faster than a search made for long stretches.
+fn first_backslash(word: [u8; 8]) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
+    const BACKSLASH: u64 = 0x5c;
+    const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
+    let differing = u64::from_le_bytes(word) ^ (ONES * BACKSLASH);
+    let equal = differing.wrapping_sub(ONES) & !differing & HIGH_BITS;
+    (equal != 0).then_some(equal.trailing_zeros() as usize / 8)
+}
+
+/// Blots out the escape that begins at `at`, if it is one of two bytes, and returns where it ends.
+fn blot_escape(message: &mut [u8], at: usize) -> usize {
+    let Some([backslash, escaped]) = message.get_mut(at..at + 2) else { return message.len() };
+    if matches!(escaped, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') {
+        *backslash = b'-';
+        *escaped = b'-';
+    }
+    at + 2
 }
 
 /// The text of a string, given what stands between its quotes.
