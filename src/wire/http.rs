@@ -1,5 +1,5 @@
-//! HTTP/1.1 request heads (RFC 9112), found in bytes and decoded by monoio-http's decoder, which sets no limit of its
-//! own: the cap is set here, before it.
+//! HTTP/1.1 request heads (RFC 9112), found in bytes and decoded by monoio-http's decoder, whose one limit is 96 headers;
+//! the cap in bytes is set here, before it.
 
 use std::borrow::Cow;
 
@@ -37,10 +37,19 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, HeadErro
         return if complete_or_more { Err(HeadError::TooLarge) } else { Ok(None) };
     };
     let len = end + END.len();
+    if has_bare_line_feed(&capped[..len]) {
+        return Err(HeadError::Malformed);
+    }
     match RequestHeadDecoder.decode(&mut BytesMut::from(&capped[..len])) {
         Ok(Decoded::Some(head)) => Ok(Some((head, start + len))),
         _ => Err(HeadError::Malformed),
     }
+}
+
+/// Whether a line ends without a carriage return. The decoder would take that for a line's end, and so might find the
+/// head's end elsewhere than we do: RFC 9112 section 2.2 lets us refuse it.
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
 /// Length of the empty lines in front of a request line, which RFC 9112 section 2.2 asks servers to skip. Two are
@@ -217,6 +226,8 @@ mod tests {
             b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
             b"GET / HTTP/1.1\r\n: empty\r\n\r\n",
             b"\r\n\r\n\r\n\r\n",
+            b"GET / HTTP/1.1\nHost: x\n\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: x\n\nGET /next HTTP/1.1\r\n\r\n",
         ] {
             assert_eq!(parse_head(bytes).err(), Some(HeadError::Malformed), "{}", bytes.escape_ascii());
         }
