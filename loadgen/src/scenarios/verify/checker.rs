@@ -2,7 +2,7 @@
 //!
 //! A client knows its room only as of what it has heard. What it sends counts for the room it is in when the server
 //! reads it (protocols.md section 1), so a message labelled with an old room may rightly reach the next partner:
-//! [`Heard::carried`] marks it, and the registry decides, since pings that were answered in time prove which
+//! `carried` in [`Heard::Message`] marks it, and the registry decides, since pings that were answered in time prove which
 //! messages the server had read in the old room.
 
 use std::collections::VecDeque;
