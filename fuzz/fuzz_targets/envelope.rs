@@ -1,5 +1,5 @@
-//! [`Parser::parse`] against serde_json: it takes what `&RawValue` takes and no more, but for nesting over the limit; the
-//! members of an object are those of serde_json, each value to the byte; keys and strings say what an unescaper says
+//! [`Parser::parse`] against serde_json: it takes what `&RawValue` takes and no more, but for nesting over the limit;
+//! the members of an object are those of serde_json, each value to the byte; keys and strings say what an unescaper says
 //! that is written here anew, and where serde_json has an opinion, what that says. The parser finds its spans on a fast
 //! and on a slow path, and both are ours.
 #![no_main]

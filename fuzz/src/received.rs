@@ -44,20 +44,27 @@ impl Received {
             at += len;
             is_open = status == b"101";
         }
+        if is_open {
+            at = self.check_frames(at, me);
+        }
+        assert!(!is_whole || at == self.bytes.len(), "what was sent ends in the middle");
+    }
+
+    /// Reads the frames from `at` on; returns where what is whole of them ends.
+    fn check_frames(&self, mut at: usize, me: ClientId) -> usize {
         let (mut view, mut marks) = (View::default(), self.marks.iter().peekable());
-        while is_open {
+        loop {
             while let Some((position, partner)) = marks.next_if(|(position, _)| *position <= at) {
-                view.agree(*partner);
                 assert!(
-                    *position >= at || partner.is_none(),
+                    *position == at || partner.is_none(),
                     "the server's word came in the middle of a frame"
                 );
+                view.agree(*partner);
             }
-            let Some((header, payload)) = frame(&self.bytes[at..]) else { break };
+            let Some((header, payload)) = frame(&self.bytes[at..]) else { return at };
             view.read(&header, payload, &me.text());
             at += header_len(&header) + payload.len();
         }
-        assert!(!is_whole || at == self.bytes.len(), "what was sent ends in the middle");
     }
 }
 
