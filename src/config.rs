@@ -12,7 +12,8 @@ use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser};
 use tracing::Level;
 
 use crate::limits::{Limits, SHARDS_MAX};
-use crate::net::driver::Choice;
+use crate::net::{driver, splice::Choice};
+use crate::shard::Offered;
 
 /// The configuration of one server.
 #[derive(Debug, Clone, Parser)]
@@ -32,7 +33,7 @@ pub struct Config {
 
     /// What the shards wait for sockets with
     #[arg(long, env = "IO_DRIVER", value_enum, default_value = "auto", ignore_case = true)]
-    pub io_driver: Choice,
+    pub io_driver: driver::Choice,
 
     /// Entries of each io_uring; more take more locked memory
     #[arg(long, env = "RING_ENTRIES", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(64..=32_768))]
@@ -55,9 +56,45 @@ pub struct Config {
     #[arg(long, env = "SHARD_BUFFER_BYTES", default_value_t = Limits::SHARD_BUFFER_BYTES)]
     pub shard_buffer_bytes: usize,
 
-    /// Messages that one client may send per second
+    /// Dialects to speak, separated by commas
+    #[arg(long, env = "PROTOCOLS", default_value = "pairing,rendezvous,directory,rooms,documents", value_parser = offered)]
+    pub protocols: Offered,
+
+    /// Port for /health, /healthz, /readyz and /metrics alone, which then leaves the other port; none if it is not set
+    #[arg(long, env = "HTTP_PORT")]
+    pub http_port: Option<u16>,
+
+    /// Messages that one pairing client may send per second; rooms and introductions allow five times as many
     #[arg(long, env = "MAX_MSG_PER_SECOND", default_value_t = Limits::MESSAGES_PER_SECOND_MAX)]
     pub max_msg_per_second: u32,
+
+    /// Messages that one rendezvous client may send per RATE_LIMIT_MS before it is closed
+    #[arg(long, env = "RATE_LIMIT_MESSAGES", default_value_t = Limits::RENDEZVOUS_MESSAGES_MAX)]
+    pub rate_limit_messages: u32,
+
+    /// Milliseconds of a rendezvous client's window
+    #[arg(long, env = "RATE_LIMIT_MS", default_value_t = Limits::RENDEZVOUS_WINDOW_MS, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate_limit_ms: u32,
+
+    /// Milliseconds after the last create or join in a room until it expires
+    #[arg(long, env = "ROOM_TIMEOUT_MS", default_value_t = Limits::ROOM_TIMEOUT_MS, value_parser = clap::value_parser!(u64).range(1..))]
+    pub room_timeout_ms: u64,
+
+    /// Bytes that are kept for the end of a pipe that has not come, before nothing more is read
+    #[arg(long, env = "PIPE_HOLD_BYTES", default_value_t = Limits::PIPE_HOLD_BYTES)]
+    pub pipe_hold_bytes: usize,
+
+    /// Milliseconds that one end of a pipe waits for the other; 0 for no limit
+    #[arg(long, env = "PIPE_HOLD_MS", default_value_t = Limits::PIPE_HOLD_MS)]
+    pub pipe_hold_ms: u64,
+
+    /// Most ends of pipes that wait for the other
+    #[arg(long, env = "MAX_HELD_PIPES", default_value_t = Limits::HELD_PIPES_MAX)]
+    pub max_held_pipes: usize,
+
+    /// What moves the bytes of raw pipes
+    #[arg(long, env = "PIPE_SPLICE", value_enum, default_value = "auto", ignore_case = true)]
+    pub pipe_splice: Choice,
 
     /// Milliseconds between two pings; who is silent for twice as long is cut
     #[arg(long, env = "HEARTBEAT_MS", default_value_t = Limits::HEARTBEAT_MS, value_parser = clap::value_parser!(u64).range(1..))]
@@ -153,6 +190,12 @@ impl Config {
             outbox_bytes_max: self.outbox_max_bytes.unwrap_or(outbox_bytes_max),
             shard_buffer_bytes: self.shard_buffer_bytes,
             messages_per_second_max: self.max_msg_per_second,
+            rendezvous_messages_max: self.rate_limit_messages,
+            rendezvous_window_ms: self.rate_limit_ms,
+            room_timeout_ms: self.room_timeout_ms,
+            pipe_hold_bytes: self.pipe_hold_bytes,
+            pipe_hold_ms: self.pipe_hold_ms,
+            held_pipes_max: self.max_held_pipes,
             heartbeat_ms: self.heartbeat_ms,
             head_deadline_ms: self.head_deadline_ms,
         }
@@ -176,12 +219,20 @@ impl Config {
     /// # Errors
     /// `HOST` names nothing.
     pub fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
+        self.addresses_with(self.port)
+    }
+
+    /// As [`Config::addresses`], with another port.
+    ///
+    /// # Errors
+    /// `HOST` names nothing.
+    pub fn addresses_with(&self, port: u16) -> std::io::Result<Vec<SocketAddr>> {
         match &self.host {
             // Both families where there is IPv6, else IPv4.
-            None => Ok(vec![([0u16; 8], self.port).into(), ([0u8; 4], self.port).into()]),
+            None => Ok(vec![([0u16; 8], port).into(), ([0u8; 4], port).into()]),
             Some(host) => {
                 let host = host.trim_start_matches('[').trim_end_matches(']');
-                Ok((host, self.port).to_socket_addrs()?.collect())
+                Ok((host, port).to_socket_addrs()?.collect())
             }
         }
     }
@@ -208,6 +259,23 @@ fn with_environment_in_help(command: Command) -> Command {
 
 fn path(text: &str) -> Result<String, String> {
     if text.starts_with('/') { Ok(text.to_owned()) } else { Err("a path begins with /".into()) }
+}
+
+/// A list of dialects. A name that is none is an error: a dialect that was meant to be spoken would not be.
+fn offered(text: &str) -> Result<Offered, String> {
+    let mut offered =
+        Offered { pairing: false, rendezvous: false, directory: false, rooms: false, documents: false };
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        match name.to_ascii_lowercase().as_str() {
+            "pairing" => offered.pairing = true,
+            "rendezvous" => offered.rendezvous = true,
+            "directory" => offered.directory = true,
+            "rooms" => offered.rooms = true,
+            "documents" => offered.documents = true,
+            _ => return Err(format!("{name} is none of pairing, rendezvous, directory, rooms, documents")),
+        }
+    }
+    Ok(offered)
 }
 
 /// Levels by name in any case, or as the rendezvous original counts them (0 silly to 6 fatal).
@@ -274,6 +342,15 @@ mod tests {
         {
             assert_eq!(config(&[], &[("LOG_LEVEL", text)]).expect("usable").0.log_level, expected);
         }
+    }
+
+    #[test]
+    fn dialects_are_a_list() {
+        let protocols = |text: &str| config(&["--protocols", text], &[]).map(|(config, _)| config.protocols);
+        assert_eq!(config(&[], &[]).expect("usable").0.protocols, Offered::ALL);
+        let some = protocols("rooms, Pairing").expect("usable");
+        assert_eq!((some.rooms, some.pairing, some.directory), (true, true, false));
+        assert!(protocols("rooms,chat").is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! case, the shape that old clients validate (protocols.md, introduction).
 
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use uuid::Uuid;
 
 /// Length of an id in text: 32 hex digits and 4 dashes.
@@ -34,6 +34,11 @@ impl Entropy {
     /// Draws 128 random bits.
     pub fn draw_u128(&mut self) -> u128 {
         (u128::from(self.0.next_u64()) << 64) | u128::from(self.0.next_u64())
+    }
+
+    /// Draws a number below `bound`, each with the same chance. `bound` is at least 1.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0.random_range(..bound)
     }
 }
 
@@ -68,6 +73,14 @@ impl ClientId {
     pub fn new(host: HostId, shard: ShardIndex, slot: Slot, entropy: &mut Entropy) -> Self {
         let place = (u128::from(host.0) << 32) | (u128::from(shard.0) << 24) | u128::from(slot.0 & 0xff_ffff);
         Self(spread((place << 58) | (entropy.draw_u128() & RANDOM_MASK)))
+    }
+
+    /// Reads an id in the text that [`ClientId::text`] gives, and in no other spelling.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let uuid = Uuid::try_parse_ascii(text).ok()?;
+        let id = Self(uuid.as_u128());
+        (id.text() == text).then_some(id)
     }
 
     /// The host that made this id.
@@ -160,6 +173,16 @@ mod tests {
     }
 
     #[test]
+    fn an_id_is_read_in_its_own_spelling_alone() {
+        let id = ClientId::new(HostId(7), ShardIndex(1), Slot(2), &mut Entropy::from_seed([3; 32]));
+        let text = String::from_utf8(id.text().to_vec()).expect("ASCII");
+        assert_eq!(ClientId::parse(text.as_bytes()), Some(id));
+        for other in [text.to_uppercase(), text.replace('-', ""), format!("{{{text}}}"), format!("{text} ")] {
+            assert_eq!(ClientId::parse(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
     fn ids_have_the_shape_of_a_v4_uuid() {
         let mut entropy = Entropy::from_seed([1; 32]);
         for _ in 0..1_000 {
@@ -170,6 +193,21 @@ mod tests {
                 assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
                 assert_eq!(uuid.hyphenated().to_string().as_bytes(), text);
             }
+        }
+    }
+
+    #[test]
+    fn numbers_below_a_bound_come_equally_often() {
+        const DRAWS: usize = 60_000;
+        let mut entropy = Entropy::from_seed([4; 32]);
+        for bound in [1, 2, 3, 7] {
+            let mut counts = vec![0_usize; bound];
+            for _ in 0..DRAWS {
+                counts[entropy.below(bound)] += 1;
+            }
+            // Over six standard deviations on either side.
+            let expected = DRAWS / bound;
+            assert!(counts.iter().all(|count| count.abs_diff(expected) < 800), "{bound}: {counts:?}");
         }
     }
 

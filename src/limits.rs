@@ -16,6 +16,20 @@ pub const JSON_DEPTH_MAX: usize = 1_000;
 /// Longest user id that `auth` makes us remember, in bytes; a longer one is not remembered.
 pub const USER_ID_BYTES_MAX: usize = 128;
 
+/// The window of all rates but the rendezvous' own, in milliseconds.
+pub const RATE_WINDOW_MS: u32 = 1_000;
+/// Messages of a directory client per window; over it each is answered with an error (protocols.md section 3).
+pub const DIRECTORY_MESSAGES_MAX: u32 = 50;
+/// Largest message of a directory client in bytes (protocols.md section 0, size).
+pub const DIRECTORY_MESSAGE_BYTES_MAX: usize = 65_536;
+/// Rooms and introductions allow so many times [`Limits::messages_per_second_max`] before reading stops.
+pub const PAUSED_MESSAGES_FACTOR: u32 = 5;
+
+/// Bytes that wait for one end of a pipe before nothing more is read from the other. One read more may come on top.
+pub const PIPE_OUTBOX_BYTES_HIGH: usize = 256 * 1024;
+/// Bytes that wait for one end of a pipe when the other is read from again.
+pub const PIPE_OUTBOX_BYTES_LOW: usize = 64 * 1024;
+
 /// Most shards of a host: the shard part of a client id has 8 bits.
 pub const SHARDS_MAX: usize = 256;
 /// Most connections of a shard: the slot part of a client id has 24 bits. One more is closed at once.
@@ -80,6 +94,18 @@ pub struct Limits {
     pub shard_buffer_bytes: usize,
     /// Messages of one client per window of a second (protocols.md section 0, rate).
     pub messages_per_second_max: u32,
+    /// Messages of one rendezvous client per [`Limits::rendezvous_window_ms`]. Over it: close 1013.
+    pub rendezvous_messages_max: u32,
+    /// The rendezvous' window in milliseconds.
+    pub rendezvous_window_ms: u32,
+    /// Milliseconds after the last `create` or `join` in a room until it expires.
+    pub room_timeout_ms: u64,
+    /// Bytes that are kept for a pipe's end that has not come. More: nothing more is read.
+    pub pipe_hold_bytes: usize,
+    /// Milliseconds that a pipe's end waits for the other before it is closed 1013; 0 for no limit.
+    pub pipe_hold_ms: u64,
+    /// Most pipe ends of the host that wait for the other, an equal share of them per shard. One more: close 1013.
+    pub held_pipes_max: usize,
     /// Milliseconds between two pings; a client that was silent for twice as long is cut.
     pub heartbeat_ms: u64,
     /// Milliseconds that a request head may take, from accept or from its first byte.
@@ -95,6 +121,18 @@ impl Limits {
     pub const SHARD_BUFFER_BYTES: usize = 256 * 1024 * 1024;
     /// Default of `MAX_MSG_PER_SECOND`.
     pub const MESSAGES_PER_SECOND_MAX: u32 = 40;
+    /// Default of `RATE_LIMIT_MESSAGES`.
+    pub const RENDEZVOUS_MESSAGES_MAX: u32 = 100;
+    /// Default of `RATE_LIMIT_MS`.
+    pub const RENDEZVOUS_WINDOW_MS: u32 = 1_000;
+    /// Default of `ROOM_TIMEOUT_MS`.
+    pub const ROOM_TIMEOUT_MS: u64 = 300_000;
+    /// Default of `PIPE_HOLD_BYTES`.
+    pub const PIPE_HOLD_BYTES: usize = 1_048_576;
+    /// Default of `PIPE_HOLD_MS`.
+    pub const PIPE_HOLD_MS: u64 = 0;
+    /// Default of `MAX_HELD_PIPES`.
+    pub const HELD_PIPES_MAX: usize = 10_000;
     /// Default of `HEARTBEAT_MS`.
     pub const HEARTBEAT_MS: u64 = 25_000;
     /// Default of `HEAD_DEADLINE_MS`.
@@ -131,6 +169,12 @@ impl Default for Limits {
             outbox_bytes_max: Self::outbox_bytes_max_for(Self::MESSAGE_BYTES_MAX),
             shard_buffer_bytes: Self::SHARD_BUFFER_BYTES,
             messages_per_second_max: Self::MESSAGES_PER_SECOND_MAX,
+            rendezvous_messages_max: Self::RENDEZVOUS_MESSAGES_MAX,
+            rendezvous_window_ms: Self::RENDEZVOUS_WINDOW_MS,
+            room_timeout_ms: Self::ROOM_TIMEOUT_MS,
+            pipe_hold_bytes: Self::PIPE_HOLD_BYTES,
+            pipe_hold_ms: Self::PIPE_HOLD_MS,
+            held_pipes_max: Self::HELD_PIPES_MAX,
             heartbeat_ms: Self::HEARTBEAT_MS,
             head_deadline_ms: Self::HEAD_DEADLINE_MS,
         }
@@ -140,6 +184,7 @@ impl Default for Limits {
 const _: () = assert!(BUFFER_BYTES_MIN <= POOLED_BUFFER_BYTES_MAX);
 const _: () = assert!(HEAD_BYTES_MAX <= READ_SCRATCH_BYTES);
 const _: () = assert!(CONTROL_PAYLOAD_MAX <= 125);
+const _: () = assert!(PIPE_OUTBOX_BYTES_LOW < PIPE_OUTBOX_BYTES_HIGH);
 const _: () = assert!(CLOSE_DEADLINE_MS > 2 * TICK_MS);
 const _: () = assert!(
     Limits::outbox_bytes_max_for(Limits::MESSAGE_BYTES_MAX) < Limits::SHARD_BUFFER_BYTES,

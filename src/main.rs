@@ -58,6 +58,9 @@ fn run(config: &Config) -> std::io::Result<bool> {
         reason = %decision.reason,
         "listening"
     );
+    if let Some(address) = server.private_address() {
+        tracing::info!(%address, "health and metrics");
+    }
     let stopper = server.stopper();
     std::thread::Builder::new().name("signals".into()).spawn(move || stop_on(signals, &stopper))?;
     let in_order = server.wait();

@@ -90,6 +90,18 @@ numbers! {
     writes, Counter, "parlor_writes_total", "Calls that wrote to clients.";
     writes_blocked, Counter, "parlor_writes_blocked_total", "Writes that the socket did not take whole.";
     matches, Counter, "parlor_matches_total", "Clients told of a match.";
+    rendezvous_clients, Gauge, "parlor_rendezvous_clients", "Clients at a connection id.";
+    rendezvous_received, Counter, "parlor_rendezvous_messages_received_total", "Messages from rendezvous clients.";
+    rendezvous_sent, Counter, "parlor_rendezvous_messages_sent_total", "Messages to rendezvous clients.";
+    directory_clients, Gauge, "parlor_directory_clients", "Directory clients that are logged in.";
+    rooms, Gauge, "parlor_rooms", "Rooms that have not expired.";
+    pipes_held, Gauge, "parlor_pipes_held", "Pipe ends that wait for the other.";
+    pipes_joined, Counter, "parlor_pipes_joined_total", "Pipes whose two ends were joined.";
+    pipe_frames, Counter, "parlor_pipe_frames_total", "Pieces of messages passed through pipes.";
+    pipe_bytes, Counter, "parlor_pipe_bytes_total", "Bytes passed through pipes.";
+    pipe_bytes_spliced, Counter, "parlor_pipe_bytes_spliced_total", "Bytes that the kernel moved from end to end.";
+    ignored, Counter, "parlor_messages_ignored_total", "Messages that the contract leaves unanswered.";
+    moves, Counter, "parlor_connections_moved_total", "Connections that went to their key's shard.";
     mail_sent, Counter, "parlor_mail_sent_total", "Mail handed to other shards.";
     mail_waiting, Gauge, "parlor_mail_waiting", "Mail that waits for room in a ring.";
     reading_paused, Counter, "parlor_reading_paused_total", "Times that reading stopped because mail waited.";

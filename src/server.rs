@@ -19,11 +19,11 @@ use crate::id::{Entropy, HostId, RoomId, ShardIndex};
 use crate::limits::mail_ring_entries;
 use crate::mailbox::{Mailbox, Waker, mailboxes};
 use crate::metrics::Counters;
-use crate::net::core::Parts;
+use crate::net::core::{Letter, Parts};
 use crate::net::driver::{Choice, Decision, Driver, Runtime, decide};
 use crate::net::listen;
 use crate::plant::Planted;
-use crate::shard::mail::Mail;
+use crate::shard::route;
 use crate::shard::{Settings, Shard};
 
 /// Stops a running server; any thread may.
@@ -51,6 +51,7 @@ impl Stopper {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    private_address: Option<SocketAddr>,
     decision: Decision,
     stopper: Stopper,
     counters: Vec<Arc<Counters>>,
@@ -74,8 +75,9 @@ impl Server {
     pub fn start_planted(config: &Config, planted: Planted) -> io::Result<Self> {
         let shards = shard_count(config)?;
         let (crew, decision) = Crew::hire(config, shards)?;
-        let (address, listeners) = bind(config, shards)?;
-        let mailboxes = mailboxes::<Mail>(shards, mail_ring_entries(shards))?;
+        let (address, listeners) = bind(config.addresses()?, shards)?;
+        let mut private = bind_private(config);
+        let mailboxes = mailboxes::<Letter>(shards, mail_ring_entries(shards))?;
         let settings = Arc::new(settings(config, shards, planted)?);
         let stopper =
             Stopper { stopping: Arc::default(), wakers: mailboxes.iter().map(Mailbox::waker).collect() };
@@ -85,7 +87,8 @@ impl Server {
             started: Instant::now(),
             instance_id: instance_id(config)?,
             decision: decision.clone(),
-            paths: paths(&settings),
+            paths: route::paths(&settings),
+            has_private_port: private.is_some(),
             draining: Arc::clone(&stopper.stopping),
         });
         let mut parts = Vec::new();
@@ -96,19 +99,28 @@ impl Server {
                 shard: Shard::new(here, Arc::clone(&settings), counters, random_seed()?, 0),
                 mailbox,
                 listener,
+                private_listener: private.as_mut().and_then(|(_, listeners)| listeners.pop()),
+                splice: config.pipe_splice,
                 overview: Arc::clone(&overview),
                 stopping: Arc::clone(&stopper.stopping),
                 shutdown_grace: config.shutdown_grace(),
                 started: overview.started,
             });
         }
-        Ok(Self { address, decision, stopper, counters, threads: crew.start(parts) })
+        let private_address = private.map(|(address, _)| address);
+        Ok(Self { address, private_address, decision, stopper, counters, threads: crew.start(parts) })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where `HTTP_PORT` listens, if it is set.
+    #[must_use]
+    pub fn private_address(&self) -> Option<SocketAddr> {
+        self.private_address
     }
 
     /// The driver, and why it is not a better one.
@@ -235,9 +247,9 @@ fn allowed_cpus() -> Vec<usize> {
 }
 
 /// Binds a listener for each shard to the first address that the system has.
-fn bind(config: &Config, shards: usize) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+fn bind(addresses: Vec<SocketAddr>, shards: usize) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
     let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in config.addresses()? {
+    for address in addresses {
         match listen(address, shards) {
             Ok(bound) => return Ok(bound),
             Err(error) => {
@@ -248,25 +260,28 @@ fn bind(config: &Config, shards: usize) -> io::Result<(SocketAddr, Vec<OwnedFd>)
     Err(last_error)
 }
 
+/// Binds `HTTP_PORT`. If that does not work the server starts without it: what the operators of the originals have set
+/// must never stop the start (protocols.md section 0, environment).
+fn bind_private(config: &Config) -> Option<(SocketAddr, Vec<OwnedFd>)> {
+    let bound = config.addresses_with(config.http_port?).and_then(|addresses| bind(addresses, 1));
+    bound.inspect_err(|error| tracing::warn!("HTTP_PORT is left out: {error}")).ok()
+}
+
 fn settings(config: &Config, shards: usize, planted: Planted) -> io::Result<Settings> {
-    let seed = random_seed()?;
+    let (mut entropy, mut key_entropy) =
+        (Entropy::from_seed(random_seed()?), Entropy::from_seed(random_seed()?));
     Ok(Settings {
-        host: HostId(u32::from_ne_bytes([seed[0], seed[1], seed[2], seed[3]])),
+        host: HostId(entropy.draw_u128() as u32),
         shards,
         limits: config.limits(),
-        pairing: true,
+        offered: config.protocols,
+        key_seed: std::array::from_fn(|_| key_entropy.draw_u128() as u64),
         requeue_on_partner_leave: config.requeue_on_partner_leave,
         allowed_origins: config.allowed_origins(),
         allow_no_origin: config.allow_no_origin,
         echo_path: config.echo_path.clone(),
         planted,
     })
-}
-
-fn paths(settings: &Settings) -> Vec<(String, &'static str)> {
-    let pairing = settings.pairing.then(|| ("/ws".to_owned(), "pairing"));
-    let echo = settings.echo_path.clone().map(|path| (path, "echo"));
-    pairing.into_iter().chain(echo).collect()
 }
 
 /// `INSTANCE_ID`, or `inst-` and a random UUID.

@@ -5,6 +5,21 @@ use std::fmt::Write;
 use super::Overview;
 use crate::metrics::{Counters, Kind};
 
+/// What dashboards of the rendezvous original read (protocols.md section 2), and the number of ours that it is; what is
+/// not counted here stays 0.
+const RENDEZVOUS_NAMES: [(&str, &str, Option<&str>); 10] = [
+    ("signaling_server_connected_clients", "gauge", Some("parlor_rendezvous_clients")),
+    ("signaling_server_incoming_messages", "counter", Some("parlor_rendezvous_messages_received_total")),
+    ("signaling_server_outgoing_messages", "counter", Some("parlor_rendezvous_messages_sent_total")),
+    ("signaling_server_publish_messages", "counter", None),
+    ("signaling_server_subscribe_messages", "counter", None),
+    ("signaling_server_redis_get_time", "gauge", None),
+    ("signaling_server_redis_set_time", "gauge", None),
+    ("signaling_server_redis_delete_time", "gauge", None),
+    ("signaling_server_redis_publish_time", "gauge", None),
+    ("signaling_server_redis_subscribe_time", "gauge", None),
+];
+
 /// All numbers, added up over the shards.
 pub(super) fn render(overview: &Overview) -> String {
     let mut sums = [0u64; Counters::DESCRIPTIONS.len()];
@@ -14,6 +29,13 @@ pub(super) fn render(overview: &Overview) -> String {
         }
     }
     let mut text = String::new();
+    let sum_of = |name: &str| {
+        let position = Counters::DESCRIPTIONS.iter().position(|description| description.name == name);
+        position.map_or(0, |position| sums[position])
+    };
+    for (name, kind, counted) in RENDEZVOUS_NAMES {
+        metric(&mut text, name, kind, "As the rendezvous original names it.", &counted.map_or(0, sum_of));
+    }
     for (description, sum) in Counters::DESCRIPTIONS.iter().zip(sums) {
         let kind = match description.kind {
             Kind::Counter => "counter",

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use http::header::FORWARDED;
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 
 use crate::metrics::Counters;
 use crate::net::driver::Decision;
@@ -26,6 +28,8 @@ pub struct Overview {
     pub decision: Decision,
     /// The paths that WebSockets may be opened on, and what is spoken there.
     pub paths: Vec<(String, &'static str)>,
+    /// `HTTP_PORT` is open, and `/metrics` is there alone.
+    pub has_private_port: bool,
     /// Set when the server shuts down: it is not ready any more.
     pub draining: Arc<AtomicBool>,
 }
@@ -41,6 +45,16 @@ impl Overview {
     }
 }
 
+/// Who asks, and what is known of the directory where that is asked.
+pub struct Caller<'a> {
+    /// Whether the request comes from this machine.
+    pub is_local: &'a dyn Fn() -> bool,
+    /// Whether it came in on `HTTP_PORT`.
+    pub is_private: bool,
+    /// The names in the directory.
+    pub names: &'a dyn Fn() -> Vec<String>,
+}
+
 /// An answer as it goes onto the wire.
 #[derive(Debug)]
 pub struct Answer {
@@ -52,25 +66,29 @@ pub struct Answer {
 
 /// Answers one request.
 #[must_use]
-pub fn answer(head: &RequestHead, overview: &Overview) -> Answer {
+pub fn answer(head: &RequestHead, overview: &Overview, caller: &Caller<'_>) -> Answer {
     let response = match head.method {
-        Method::GET | Method::HEAD => resource(head.uri.path(), overview),
+        Method::GET | Method::HEAD => resource(head, overview, caller),
         _ => error(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
     };
     let keep_alive = wants_keep_alive(head);
     Answer { bytes: response.emit(head.method == Method::HEAD, keep_alive), keep_alive }
 }
 
-fn resource(path: &str, overview: &Overview) -> Response {
-    match path {
-        "/healthz" => healthz(overview),
-        "/readyz" => readyz(overview),
-        "/metrics" => Response {
+fn resource(head: &RequestHead, overview: &Overview, caller: &Caller<'_>) -> Response {
+    let has_metrics = caller.is_private || !overview.has_private_port;
+    match (head.uri.path(), caller.is_private) {
+        ("/healthz", _) => healthz(overview),
+        ("/readyz", _) => readyz(overview),
+        ("/metrics", _) if has_metrics => Response {
             status: StatusCode::OK,
             content_type: "text/plain; version=0.0.4",
             body: metrics::render(overview),
         },
-        "/" => Response {
+        ("/health", true) => Response::text(StatusCode::OK, "ok".into()),
+        ("/health", false) => health(overview),
+        ("/clients", false) => clients(head, caller),
+        ("/", false) => Response {
             status: StatusCode::OK,
             content_type: "text/html; charset=utf-8",
             body: page::render(overview),
@@ -92,6 +110,27 @@ fn healthz(overview: &Overview) -> Response {
         overview.clients(),
     );
     Response::json(StatusCode::OK, body)
+}
+
+/// The directory's health, as its original says it.
+fn health(overview: &Overview) -> Response {
+    let logged_in: u64 = overview.counters.iter().map(|counters| counters.directory_clients.value()).sum();
+    let now = Timestamp::now();
+    let body = format!(
+        r#"{{"status":"healthy","clientCount":{logged_in},"uptime":{},"timestamp":"{now:.3}"}}"#,
+        overview.uptime_s(),
+    );
+    Response::json(StatusCode::OK, body)
+}
+
+/// The names in the directory, for callers on this machine that nobody stands behind.
+fn clients(head: &RequestHead, caller: &Caller<'_>) -> Response {
+    let is_forwarded = head.headers.contains_key("x-forwarded-for") || head.headers.contains_key(FORWARDED);
+    if is_forwarded || !(caller.is_local)() {
+        return error(StatusCode::FORBIDDEN, "Forbidden");
+    }
+    let names = serde_json::Value::from((caller.names)());
+    Response::json(StatusCode::OK, format!(r#"{{"clients":{names}}}"#))
 }
 
 /// Ready, or a list of what is missing.
@@ -119,13 +158,16 @@ mod tests {
             instance_id: "inst-\"1\"".into(),
             decision: Decision { driver: Driver::Epoll, reason: "IO_DRIVER=epoll".into() },
             paths: vec![("/ws".into(), "pairing")],
+            has_private_port: false,
             draining: Arc::default(),
         }
     }
 
     fn ask(request: &str, overview: &Overview) -> (String, bool) {
         let (head, _) = parse_head(request.as_bytes()).expect("well-formed").expect("complete");
-        let answer = answer(&head, overview);
+        let caller =
+            Caller { is_local: &|| true, is_private: false, names: &|| vec!["a".into(), "b".into()] };
+        let answer = answer(&head, overview, &caller);
         (String::from_utf8(answer.bytes).expect("UTF-8"), answer.keep_alive)
     }
 
@@ -173,7 +215,8 @@ mod tests {
         assert!(text.contains("driver=\"epoll\""));
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (name, value) = line.rsplit_once(' ').expect("name and value");
-            assert!(name.starts_with("parlor_") && value.parse::<f64>().is_ok(), "{line}");
+            let is_named = name.starts_with("parlor_") || name.starts_with("signaling_server_");
+            assert!(is_named && value.parse::<f64>().is_ok(), "{line}");
         }
     }
 

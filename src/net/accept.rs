@@ -20,6 +20,15 @@ const BATCH: usize = 64;
 /// How long accepting rests when no file is free, not even the spare one.
 const REST: Duration = Duration::from_millis(50);
 
+/// What a listener's connections may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Port {
+    /// Everything (`PORT`).
+    Public,
+    /// Health and metrics alone (`HTTP_PORT`).
+    Private,
+}
+
 /// A file that is given up when no other is free, so that a connection can be accepted and closed instead of
 /// standing in the backlog, where it would make every accept fail at once.
 struct Spare(Option<OwnedFd>);
@@ -31,7 +40,7 @@ impl Spare {
 }
 
 /// Accepts connections until the server stops, and then those that came before.
-pub(super) async fn accept_all(core: Rc<Core>, listener: OwnedFd) {
+pub(super) async fn accept_all(core: Rc<Core>, listener: OwnedFd, port: Port) {
     let listener = match Socket::new(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -40,21 +49,21 @@ pub(super) async fn accept_all(core: Rc<Core>, listener: OwnedFd) {
         }
     };
     let mut spare = Spare::open();
-    while wait(&core, &listener).await {
-        if let Batch::NoFile = accept_batch(&core, &listener, &mut spare) {
+    while wait(&core, &listener, port).await {
+        if let Batch::NoFile = accept_batch(&core, &listener, port, &mut spare) {
             monoio::time::sleep(REST).await;
         }
     }
-    while let Batch::More = accept_batch(&core, &listener, &mut spare) {}
+    while let Batch::More = accept_batch(&core, &listener, port, &mut spare) {}
     drop(listener);
     core.handle_accept_ended();
 }
 
 /// Waits for a connection; says false when the server stops.
-async fn wait(core: &Core, listener: &Socket) -> bool {
+async fn wait(core: &Core, listener: &Socket, port: Port) -> bool {
     let mut readable = pin!(listener.readable());
     poll_fn(|context| {
-        if core.is_stopping_or_wake(context.waker()) {
+        if core.is_stopping_or_wake(port, context.waker()) {
             return Poll::Ready(false);
         }
         readable.as_mut().poll(context).map(|_| true)
@@ -72,14 +81,14 @@ enum Batch {
     NoFile,
 }
 
-fn accept_batch(core: &Rc<Core>, listener: &Socket, spare: &mut Spare) -> Batch {
+fn accept_batch(core: &Rc<Core>, listener: &Socket, port: Port, spare: &mut Spare) -> Batch {
     let mut flags = SocketFlags::CLOEXEC;
     if core.driver == Driver::Epoll {
         flags |= SocketFlags::NONBLOCK;
     }
     for _ in 0..BATCH {
         match rustix::net::accept_with(listener, flags) {
-            Ok(fd) => core.open(fd),
+            Ok(fd) => core.open(fd, port),
             Err(Errno::AGAIN) => return Batch::Empty,
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 core.shard.borrow().counters().accept_errors.add(1);

@@ -5,47 +5,65 @@ use std::rc::Rc;
 
 use super::core::Core;
 use super::socket::Socket;
+use super::splice::move_bytes;
 use crate::id::Slot;
 
 /// Whether there may be more to read.
-enum Read {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Read {
+    /// There may be more.
     More,
+    /// There will not.
     End,
 }
 
-/// Reads from a connection until its end.
+/// Reads from a connection until its end, or until it moves to another core.
 pub(super) async fn serve(core: Rc<Core>, socket: Rc<Socket>, slot: Slot) {
+    // Whether so many bytes come at a time that moving them in the kernel pays.
+    let mut is_bulk = core.splice.splices(0);
     loop {
         if core.reading.is_shut() {
             core.reading.pass().await;
         }
+        if core.is_paused(slot) {
+            core.resumed(slot).await;
+        }
         if socket.readable().await.is_err() {
             break;
         }
-        if core.reading.is_shut() {
+        if core.reading.is_shut() || core.is_paused(slot) {
             continue;
         }
-        if let Read::End = read(&core, &socket, slot) {
+        let partner = if is_bulk { core.splice_target(slot) } else { None };
+        let (read, count) = match partner {
+            Some(partner) => Box::pin(move_bytes(&core, &socket, slot, partner)).await,
+            None => read(&core, &socket, slot),
+        };
+        is_bulk = core.splice.splices(count);
+        if read == Read::End || !core.is_current(slot, &socket) {
             break;
         }
     }
     core.close(slot);
 }
 
-/// Reads what is there into the core's scratch.
-fn read(core: &Core, socket: &Socket, slot: Slot) -> Read {
+/// Reads what is there into the core's scratch; also says how much that was.
+fn read(core: &Rc<Core>, socket: &Socket, slot: Slot) -> (Read, usize) {
     let mut scratch = core.scratch.borrow_mut();
     match socket.read(&mut scratch) {
-        Ok(0) => Read::End,
+        Ok(0) => (core.handle_end(slot), 0),
         Ok(count) => {
             core.begin_turn();
             let (input, now_ms) = (&mut scratch[..count], core.now_ms());
             core.guarded_for(slot, || core.shard.borrow_mut().handle_bytes(slot, input, now_ms));
+            core.handle_events();
             core.end_turn_soon();
-            Read::More
+            (Read::More, count)
         }
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Read::More,
-        Err(_) => Read::End,
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            (Read::More, 0)
+        }
+        Err(_) => (Read::End, 0),
     }
 }
 

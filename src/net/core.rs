@@ -1,6 +1,7 @@
 //! One core: a shard, its sockets, and the turn of its loop.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
@@ -8,32 +9,52 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::accept::accept_all;
+use super::accept::{Port, accept_all};
 use super::catch::caught;
-use super::connection::{serve, wait_writable};
+use super::connection::{Read, serve, wait_writable};
 use super::driver::Driver;
 use super::gate::Gate;
 use super::socket::Socket;
-use crate::http::{self, Overview};
-use crate::id::Slot;
-use crate::limits::{READ_SCRATCH_BYTES, TICK_MS};
+use super::splice::{Choice, KernelPipes};
+use crate::http::{self, Caller, Overview};
+use crate::id::{ShardIndex, Slot};
+use crate::limits::{MAIL_BYTES_MAX, READ_SCRATCH_BYTES, TICK_MS};
 use crate::mailbox::Mailbox;
+use crate::shard::arrival::Arrival;
 use crate::shard::mail::Mail;
 use crate::shard::{Event, Shard};
+use crate::wire::http::RequestHead;
 
 /// Mail handled in one go before clients get their turn.
 const MAIL_BATCH: usize = 1_024;
 /// Ticks that the loop goes on for after the last connection, so that closes that were submitted are done.
 const TICKS_AFTER_LAST: u32 = 2;
 
+/// What crosses cores.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is made for the ring, whose elements are as large as the largest"
+)]
+pub(crate) enum Letter {
+    /// What shards say to each other.
+    Mail(Mail),
+    /// A socket that moves to the shard where its key lives. Nothing is in flight on it.
+    Socket(OwnedFd, Box<Arrival>),
+}
+
+const _: () = assert!(size_of::<Letter>() <= MAIL_BYTES_MAX);
+
 /// What a core needs to start.
 pub(crate) struct Parts {
     pub(crate) driver: Driver,
     pub(crate) shard: Shard,
-    pub(crate) mailbox: Mailbox<Mail>,
+    pub(crate) mailbox: Mailbox<Letter>,
     pub(crate) listener: OwnedFd,
+    /// `HTTP_PORT`, on one core.
+    pub(crate) private_listener: Option<OwnedFd>,
+    pub(crate) splice: Choice,
     pub(crate) overview: Arc<Overview>,
     /// Set by a signal, after which every core is woken.
     pub(crate) stopping: Arc<AtomicBool>,
@@ -62,7 +83,14 @@ pub(super) struct Core {
     pub(super) reading: Gate,
     /// By slot.
     sockets: RefCell<Vec<Option<Rc<Socket>>>>,
-    mailbox: RefCell<Mailbox<Mail>>,
+    /// Tasks that wait until their client is read from again.
+    paused: RefCell<BTreeMap<Slot, Waker>>,
+    /// Kernel pipes that raw bytes are moved through.
+    pub(super) kernel_pipes: KernelPipes,
+    pub(super) splice: Choice,
+    mailbox: RefCell<Mailbox<Letter>>,
+    /// Sockets for which there was no room in a ring.
+    waiting: RefCell<VecDeque<(ShardIndex, Letter)>>,
     overview: Arc<Overview>,
     started: Instant,
     /// The time of this turn, once somebody has asked for it.
@@ -73,9 +101,10 @@ pub(super) struct Core {
     stopping: Arc<AtomicBool>,
     shutdown_grace: Duration,
     stop: Cell<Stop>,
-    /// Wakes the acceptor when the server stops.
-    acceptor: RefCell<Waker>,
-    is_accepting: Cell<bool>,
+    /// Wake the acceptors when the server stops; by port.
+    acceptors: RefCell<[Waker; 2]>,
+    /// How many listeners are open.
+    accepting: Cell<usize>,
     ticks_since_last: Cell<u32>,
 }
 
@@ -88,7 +117,11 @@ pub(super) async fn run(parts: Parts) {
         scratch: RefCell::new(vec![0; READ_SCRATCH_BYTES].into_boxed_slice()),
         reading: Gate::default(),
         sockets: RefCell::default(),
+        paused: RefCell::default(),
+        kernel_pipes: KernelPipes::default(),
+        splice: parts.splice,
         mailbox: RefCell::new(parts.mailbox),
+        waiting: RefCell::default(),
         overview: parts.overview,
         started: parts.started,
         turn_ms: Cell::new(None),
@@ -97,11 +130,15 @@ pub(super) async fn run(parts: Parts) {
         stopping: parts.stopping,
         shutdown_grace: parts.shutdown_grace,
         stop: Cell::new(Stop::NotYet),
-        acceptor: RefCell::new(Waker::noop().clone()),
-        is_accepting: Cell::new(true),
+        acceptors: RefCell::new([Waker::noop().clone(), Waker::noop().clone()]),
+        accepting: Cell::new(1 + usize::from(parts.private_listener.is_some())),
         ticks_since_last: Cell::new(0),
     });
-    monoio::spawn(accept_all(Rc::clone(&core), listener));
+    core.set_clock();
+    monoio::spawn(accept_all(Rc::clone(&core), listener, Port::Public));
+    if let Some(listener) = parts.private_listener {
+        monoio::spawn(accept_all(Rc::clone(&core), listener, Port::Private));
+    }
     monoio::spawn(tick(Rc::clone(&core)));
     monoio::spawn(answer_bell(Rc::clone(&core)));
     poll_fn(|context| {
@@ -118,6 +155,7 @@ async fn tick(core: Rc<Core>) {
     loop {
         monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
         core.begin_turn();
+        core.set_clock();
         let now_ms = core.now_ms();
         core.guarded("time passed", |shard| shard.handle_tick(now_ms));
         core.ticks_since_last.set(core.ticks_since_last.get() + 1);
@@ -139,6 +177,16 @@ async fn answer_bell(core: Rc<Core>) {
         core.is_armed.set(false);
         core.mailbox.borrow().disarm();
         core.end_turn_soon();
+    }
+}
+
+/// Hands sockets to their cores, as far as there is room in the rings.
+fn deliver_sockets(waiting: &mut VecDeque<(ShardIndex, Letter)>, mailbox: &mut Mailbox<Letter>) {
+    for _ in 0..waiting.len() {
+        let Some((to, letter)) = waiting.pop_front() else { return };
+        if let Err(letter) = mailbox.push(to.position(), letter) {
+            waiting.push_back((to, letter));
+        }
     }
 }
 
@@ -166,17 +214,41 @@ impl Core {
         self.root.borrow().wake_by_ref();
     }
 
+    /// Tells the shard what the wall clock says.
+    fn set_clock(&self) {
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let at_start = unix.saturating_sub(self.started.elapsed());
+        self.shard.borrow_mut().set_clock(at_start.as_millis() as u64);
+    }
+
     /// Takes over an accepted connection.
-    pub(super) fn open(self: &Rc<Self>, fd: OwnedFd) {
+    pub(super) fn open(self: &Rc<Self>, fd: OwnedFd, port: Port) {
         // Without it small frames would wait for acknowledgements; an error only costs that.
         let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
-        let Ok(socket) = Socket::new(fd).map(Rc::new) else { return };
         self.begin_turn();
-        let mut shard = self.shard.borrow_mut();
-        let Some(slot) = shard.handle_accept(self.now_ms()) else {
-            return shard.counters().connections_shed.add(1);
+        let now_ms = self.now_ms();
+        let slot = match port {
+            Port::Public => self.shard.borrow_mut().handle_accept(now_ms),
+            Port::Private => self.shard.borrow_mut().handle_accept_private(now_ms),
         };
-        drop(shard);
+        self.serve(fd, slot);
+    }
+
+    /// Takes over a connection from another core.
+    fn arrive(self: &Rc<Self>, fd: OwnedFd, arrival: Arrival) {
+        let now_ms = self.now_ms();
+        let mut slot = None;
+        self.guarded("a connection arrived", |shard| slot = shard.handle_arrival(arrival, now_ms));
+        self.serve(fd, slot);
+    }
+
+    /// Starts the task of a connection that the shard has given a slot, if it has.
+    fn serve(self: &Rc<Self>, fd: OwnedFd, slot: Option<Slot>) {
+        self.end_turn_soon();
+        let Some(slot) = slot else {
+            return self.shard.borrow().counters().connections_shed.add(1);
+        };
+        let Ok(socket) = Socket::new(fd).map(Rc::new) else { return self.close(slot) };
         let mut sockets = self.sockets.borrow_mut();
         let index = slot.0 as usize;
         if index >= sockets.len() {
@@ -184,20 +256,75 @@ impl Core {
         }
         sockets[index] = Some(Rc::clone(&socket));
         drop(sockets);
-        let core = Rc::clone(self);
-        monoio::spawn(serve(core, socket, slot));
-        self.end_turn_soon();
+        self.handle_events();
+        if self.is_current(slot, &socket) {
+            monoio::spawn(serve(Rc::clone(self), socket, slot));
+        } else {
+            self.close(slot);
+        }
+    }
+
+    /// Whether nothing is to be read from a client.
+    pub(super) fn is_paused(&self, slot: Slot) -> bool {
+        self.shard.borrow_mut().is_paused(slot)
+    }
+
+    /// Waits until a client is read from again.
+    pub(super) async fn resumed(&self, slot: Slot) {
+        poll_fn(|context| {
+            if !self.is_paused(slot) {
+                return Poll::Ready(());
+            }
+            self.wake_on_change(slot, context.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Has a task woken when its client is read from again, or is cut.
+    pub(super) fn wake_on_change(&self, slot: Slot, waker: &Waker) {
+        self.paused.borrow_mut().insert(slot, waker.clone());
+    }
+
+    fn wake(&self, slot: Slot) {
+        if let Some(waker) = self.paused.borrow_mut().remove(&slot) {
+            waker.wake();
+        }
     }
 
     /// A connection is over: its slot is free.
     pub(super) fn close(&self, slot: Slot) {
         self.begin_turn();
-        if let Some(socket) = self.sockets.borrow_mut().get_mut(slot.0 as usize) {
-            *socket = None;
-        }
+        self.take_socket(slot);
         let now_ms = self.now_ms();
         self.guarded("a client left", |shard| shard.handle_gone(slot, now_ms));
         self.end_turn_soon();
+    }
+
+    /// A client's stream has ended.
+    pub(super) fn handle_end(&self, slot: Slot) -> Read {
+        self.begin_turn();
+        let lives_on = self.shard.borrow_mut().handle_end(slot, self.now_ms());
+        self.end_turn_soon();
+        if lives_on { Read::More } else { Read::End }
+    }
+
+    /// What a client was to be sent cannot be.
+    pub(super) fn handle_write_failed(&self, slot: Slot) {
+        self.begin_turn();
+        let now_ms = self.now_ms();
+        self.guarded("a client was lost", |shard| shard.handle_write_failed(slot, now_ms));
+        self.end_turn_soon();
+    }
+
+    /// Where the kernel may move a client's bytes to, past the shard.
+    pub(super) fn splice_target(&self, slot: Slot) -> Option<Slot> {
+        self.shard.borrow_mut().splice_target(slot)
+    }
+
+    fn take_socket(&self, slot: Slot) -> Option<Rc<Socket>> {
+        self.paused.borrow_mut().remove(&slot);
+        self.sockets.borrow_mut().get_mut(slot.0 as usize).and_then(Option::take)
     }
 
     /// Whether this socket is still the one in its slot.
@@ -206,18 +333,18 @@ impl Core {
     }
 
     /// Whether the server stops; if not, `waker` is woken when it does.
-    pub(super) fn is_stopping_or_wake(&self, waker: &Waker) -> bool {
-        self.acceptor.borrow_mut().clone_from(waker);
+    pub(super) fn is_stopping_or_wake(&self, port: Port, waker: &Waker) -> bool {
+        self.acceptors.borrow_mut()[port as usize].clone_from(waker);
         self.stop.get() != Stop::NotYet
     }
 
-    /// The listener is closed.
+    /// A listener is closed.
     pub(super) fn handle_accept_ended(&self) {
-        self.is_accepting.set(false);
+        self.accepting.set(self.accepting.get().saturating_sub(1));
         self.end_turn_soon();
     }
 
-    fn socket(&self, slot: Slot) -> Option<Rc<Socket>> {
+    pub(super) fn socket(&self, slot: Slot) -> Option<Rc<Socket>> {
         self.sockets.borrow().get(slot.0 as usize).cloned().flatten()
     }
 
@@ -259,13 +386,18 @@ impl Core {
         }
     }
 
-    fn handle_mail(&self, room: &mut usize) {
+    fn handle_mail(self: &Rc<Self>, room: &mut usize) {
         let now_ms = self.now_ms();
         while *room > 0 {
             let popped = self.mailbox.borrow_mut().pop();
-            let Some((_, mail)) = popped else { return };
+            let Some((_, letter)) = popped else { return };
             *room -= 1;
-            self.guarded("mail was handled", |shard| shard.handle_mail(mail, now_ms));
+            match letter {
+                Letter::Mail(mail) => {
+                    self.guarded("mail was handled", |shard| shard.handle_mail(mail, now_ms));
+                }
+                Letter::Socket(fd, arrival) => self.arrive(fd, *arrival),
+            }
         }
     }
 
@@ -309,20 +441,48 @@ impl Core {
         monoio::spawn(wait_writable(Rc::clone(self), Rc::clone(socket), slot));
     }
 
-    fn handle_events(&self) {
+    /// Carries out what the shard asks for.
+    pub(super) fn handle_events(&self) {
         loop {
             let event = self.shard.borrow_mut().poll_event();
             match event {
                 None => return,
-                Some(Event::Request { slot, head }) => {
-                    let answer = http::answer(&head, &self.overview);
-                    self.guarded_for(slot, || {
-                        self.shard.borrow_mut().handle_response(slot, &answer.bytes, answer.keep_alive);
-                    });
-                }
+                Some(Event::Request { slot, head, is_private }) => self.answer(slot, &head, is_private),
+                Some(Event::Move { slot, to, arrival }) => self.send_socket(slot, to, arrival),
+                Some(Event::Resume(slot)) => self.wake(slot),
+                Some(Event::OpenedRaw(slot)) => self.with_socket(slot, Socket::prepare_raw),
                 Some(Event::FinishWriting(slot)) => self.with_socket(slot, Socket::finish_writing),
-                Some(Event::Cut(slot)) => self.with_socket(slot, Socket::cut),
+                Some(Event::Cut(slot)) => {
+                    self.with_socket(slot, Socket::cut);
+                    self.wake(slot);
+                }
+                Some(Event::Reset(slot)) => {
+                    self.with_socket(slot, Socket::reset);
+                    self.wake(slot);
+                }
             }
+        }
+    }
+
+    fn answer(&self, slot: Slot, head: &RequestHead, is_private: bool) {
+        let is_local = || self.socket(slot).is_some_and(|socket| socket.is_peer_local());
+        let answer = {
+            let shard = self.shard.borrow();
+            let names = || shard.directory_names().map(str::to_owned).collect();
+            http::answer(head, &self.overview, &Caller { is_local: &is_local, is_private, names: &names })
+        };
+        self.guarded_for(slot, || {
+            self.shard.borrow_mut().handle_response(slot, &answer.bytes, answer.keep_alive);
+        });
+    }
+
+    /// Sends a socket to another core. What is read from it next is read there: nothing waits for it here but
+    /// for room to write, which does no harm.
+    fn send_socket(&self, slot: Slot, to: ShardIndex, arrival: Box<Arrival>) {
+        let Some(socket) = self.take_socket(slot) else { return };
+        // Without a file for it the connection is closed.
+        if let Ok(fd) = rustix::io::fcntl_dupfd_cloexec(&*socket, 0) {
+            self.waiting.borrow_mut().push_back((to, Letter::Socket(fd, arrival)));
         }
     }
 
@@ -335,7 +495,13 @@ impl Core {
     fn deliver_mail(&self) {
         let mut mailbox = self.mailbox.borrow_mut();
         let mut shard = self.shard.borrow_mut();
-        shard.deliver_mail(|to, mail| mailbox.push(to.position(), mail));
+        shard.deliver_mail(|to, mail| {
+            mailbox.push(to.position(), Letter::Mail(mail)).map_err(|letter| match letter {
+                Letter::Mail(mail) => mail,
+                Letter::Socket(..) => unreachable!("what was pushed comes back"),
+            })
+        });
+        deliver_sockets(&mut self.waiting.borrow_mut(), &mut mailbox);
         mailbox.ring();
         if shard.is_reading_paused() {
             if !self.reading.is_shut() {
@@ -354,14 +520,14 @@ impl Core {
         }
         self.stop.set(Stop::Draining { until: Instant::now() + self.shutdown_grace });
         self.ticks_since_last.set(0);
-        self.acceptor.borrow().wake_by_ref();
+        self.acceptors.borrow().iter().for_each(Waker::wake_by_ref);
         let now_ms = self.now_ms();
         self.guarded("the server shuts down", |shard| shard.handle_shutdown(now_ms));
     }
 
     fn has_stopped(&self) -> bool {
         let Stop::Draining { until } = self.stop.get() else { return false };
-        if self.is_accepting.get() || self.shard.borrow().connections() > 0 {
+        if self.accepting.get() > 0 || self.shard.borrow().connections() > 0 {
             self.ticks_since_last.set(0);
         }
         self.ticks_since_last.get() >= TICKS_AFTER_LAST || Instant::now() >= until

@@ -12,5 +12,6 @@ pub mod driver;
 mod gate;
 mod listen;
 mod socket;
+pub mod splice;
 
 pub(crate) use listen::listen;

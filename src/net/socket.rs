@@ -4,11 +4,20 @@
 #![allow(unsafe_code)]
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
+use std::time::Duration;
 
 use monoio::net::UnixStream;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, sockopt};
+
+/// A raw peer that was silent for so long is asked whether it is there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(25);
+/// How long it has for each answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is asked before it counts as gone.
+const KEEPALIVE_PROBES: u32 = 5;
 
 /// A socket, a listener or an eventfd.
 #[derive(Debug)]
@@ -54,6 +63,31 @@ impl Socket {
             _ => rustix::net::sendmsg(self, pieces, &mut SendAncillaryBuffer::default(), flags)?,
         };
         Ok(count)
+    }
+
+    /// Makes ready for raw bytes: they are moved without waiting for room, and TCP itself finds out when the peer is
+    /// gone (protocols.md section 0, heartbeat).
+    pub(super) fn prepare_raw(&self) {
+        // An error only means that a peer that is gone is noticed later.
+        let _ = rustix::io::ioctl_fionbio(self, true);
+        let _ = sockopt::set_socket_keepalive(self, true);
+        let _ = sockopt::set_tcp_keepidle(self, KEEPALIVE_IDLE);
+        let _ = sockopt::set_tcp_keepintvl(self, KEEPALIVE_INTERVAL);
+        let _ = sockopt::set_tcp_keepcnt(self, KEEPALIVE_PROBES);
+    }
+
+    /// Whether the peer is on this machine, as far as its address says so.
+    pub(super) fn is_peer_local(&self) -> bool {
+        let peer = rustix::net::getpeername(self).ok().flatten();
+        let address = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+        address.is_some_and(|address| address.ip().to_canonical().is_loopback())
+    }
+
+    /// Has the connection reset once it is closed, and wakes who waits for it.
+    pub(super) fn reset(&self) {
+        let _ = sockopt::set_socket_linger(self, Some(Duration::ZERO));
+        // Shutting the writing side would end the peer's stream in order first.
+        let _ = rustix::net::shutdown(self, Shutdown::Read);
     }
 
     /// Ends our side: the peer reads all that was sent, and then the end.

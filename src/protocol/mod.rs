@@ -5,21 +5,21 @@
 //! [`Part`]s: literals, ids, and spans of the message that came in, so that nothing is serialised again.
 #![forbid(unsafe_code)]
 
+pub mod directory;
+pub mod introduction;
+pub mod lobby;
 pub mod pairing;
+pub mod pipe;
+pub mod rendezvous;
+pub mod rooms;
+
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
 use crate::id::{ClientId, RoomId, TEXT_LEN};
 use crate::wire::Span;
-
-/// Which protocol a client speaks, and its state there.
-#[derive(Debug)]
-pub enum Dialect {
-    /// Messages come back as they are (`ECHO_PATH`).
-    Echo,
-    /// Random chat, protocols.md section 1.
-    Pairing(pairing::State),
-}
+use crate::wire::close::CloseCode;
 
 /// One piece of an outgoing message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,12 +30,16 @@ pub enum Part {
     Client(ClientId),
     /// A room's id.
     Room(RoomId),
+    /// A number in decimal.
+    Number(u64),
+    /// Text that was made or kept for this, already fit to stand where it does.
+    Text(Arc<str>),
     /// These bytes of the message that is being handled.
     Span(Span),
 }
 
 /// Most pieces of one message.
-const PARTS_MAX: usize = 6;
+const PARTS_MAX: usize = 8;
 
 /// An outgoing text message in pieces.
 pub type Parts = ArrayVec<Part, PARTS_MAX>;
@@ -46,12 +50,19 @@ pub(crate) fn parts<const N: usize>(pieces: [Part; N]) -> Parts {
     pieces.into_iter().collect()
 }
 
+/// Makes a [`Action::Reply`].
+pub(crate) fn reply<const N: usize>(pieces: [Part; N]) -> Action {
+    Action::Reply(parts(pieces))
+}
+
 /// The length in bytes of what `parts` say.
 #[must_use]
 pub fn len_of(parts: &[Part]) -> usize {
     let len = |part: &Part| match part {
         Part::Literal(text) => text.len(),
         Part::Client(_) | Part::Room(_) => TEXT_LEN,
+        Part::Number(number) => number.checked_ilog10().map_or(1, |log| log as usize + 1),
+        Part::Text(text) => text.len(),
         Part::Span(span) => span.len(),
     };
     parts.iter().map(len).sum()
@@ -64,6 +75,8 @@ pub fn write(parts: &[Part], message: &[u8], mut write: impl FnMut(&[u8])) {
             Part::Literal(text) => write(text.as_bytes()),
             Part::Client(id) => write(&id.text()),
             Part::Room(id) => write(&id.text()),
+            Part::Number(number) => write(number.to_string().as_bytes()),
+            Part::Text(text) => write(text.as_bytes()),
             Part::Span(span) => write(&message[span.clone()]),
         }
     }
@@ -83,6 +96,32 @@ pub enum Address {
 pub enum Action {
     /// Send this to the client that the input is about.
     Reply(Parts),
+    /// Send this to another client of the same home, if it is still there.
+    Send {
+        /// The receiver.
+        to: ClientId,
+        /// The message.
+        parts: Parts,
+    },
+    /// Send this to all of these clients of the same home that are still there. It is rendered once.
+    Broadcast {
+        /// The receivers, in this order.
+        to: Vec<ClientId>,
+        /// The message.
+        parts: Parts,
+    },
+    /// Close a client of the same home: a close frame behind what it was sent before, then the end. It leaves its
+    /// dialect once all actions of this input are carried out, and is sent nothing more.
+    Close {
+        /// Who is closed; the client that the input is about, or another one.
+        client: ClientId,
+        /// The code; none for a close frame without one.
+        code: Option<CloseCode>,
+        /// The reason, as it goes onto the wire.
+        reason: &'static str,
+    },
+    /// Nothing is answered to this message; count it.
+    Ignore,
     /// Send this to another client, if it is in this room when it gets there.
     Forward {
         /// The receiver.

@@ -19,7 +19,7 @@
 //! If either waits no longer, its shard sends [`Note::Declined`] to the other's, whose client waits anew unless it has
 //! gone as well: only a client's own shard knows, so no ghost gets into the queue or is matched.
 
-use super::{Action, Actions, Address, Part, parts};
+use super::{Action, Actions, Address, Part, parts, reply};
 use crate::id::{ClientId, Entropy, RoomId};
 use crate::limits::USER_ID_BYTES_MAX;
 use crate::plant::{Plant, Planted};
@@ -211,11 +211,6 @@ impl Pairing {
         }
     }
 
-    /// A client has sent more messages than it may: this one was not read.
-    pub fn handle_rate_limit(&self, out: &mut Actions) {
-        out.push(error(RATE_LIMIT));
-    }
-
     /// A client leaves: it said so, or it is gone.
     pub fn handle_leave(&mut self, state: &mut State, me: ClientId, out: &mut Actions) {
         match std::mem::replace(&mut state.standing, Standing::Idle) {
@@ -391,10 +386,6 @@ fn relay(state: &State, me: ClientId, envelope: &Envelope<'_>, relayed: &Relayed
     out.push(Action::Forward { to, room, parts: message });
 }
 
-fn reply<const N: usize>(pieces: [Part; N]) -> Action {
-    Action::Reply(parts(pieces))
-}
-
 fn notify(to: Address, note: Note) -> Action {
     Action::Notify { to, note }
 }
@@ -409,7 +400,8 @@ const UNKNOWN_TYPE: &str = r#"{"type":"error","code":"UNKNOWN_TYPE","message":"U
 const NOT_PAIRED: &str = r#"{"type":"error","code":"NOT_PAIRED","message":"Not paired with a partner"}"#;
 const ALREADY_PAIRED: &str =
     r#"{"type":"error","code":"ALREADY_PAIRED","message":"Already paired with a partner"}"#;
-const RATE_LIMIT: &str = r#"{"type":"error","code":"RATE_LIMIT","message":"Too many messages"}"#;
+/// What is answered to a message over the rate.
+pub const RATE_LIMIT: &str = r#"{"type":"error","code":"RATE_LIMIT","message":"Too many messages"}"#;
 
 #[cfg(test)]
 mod tests;

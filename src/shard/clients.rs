@@ -2,12 +2,13 @@
 
 use slab::Slab;
 
+use super::dialects::Dialect;
 use super::outbox::Outbox;
+use super::pausing::{Held, Paused};
 use super::rate::Window;
 use super::timers::Tick;
 use crate::id::{ClientId, Entropy, HostId, ShardIndex, Slot};
 use crate::limits::{CLIENTS_PER_SHARD_MAX, RECORD_BYTES_MAX};
-use crate::protocol::Dialect;
 use crate::websocket::connection::Connection;
 
 /// Where a connection is on its way.
@@ -17,7 +18,9 @@ pub enum Stage {
     Head(Vec<u8>),
     /// A request was handed out to be answered; these bytes came behind it.
     Answering(Vec<u8>),
-    /// A WebSocket that speaks a dialect.
+    /// It is on its way to another shard.
+    Moving,
+    /// A WebSocket, or a raw stream, that speaks a dialect.
     Open(Dialect),
     /// We have sent a close and wait for the answer.
     Closing,
@@ -48,6 +51,16 @@ pub struct Client {
     pub ping_due: Tick,
     /// The entry of the timer wheel that counts; any other is stale.
     pub deadline: Tick,
+    /// Why nothing is read from it.
+    pub paused: Paused,
+    /// What was read from it and is not handled yet.
+    pub held: Option<Box<Held>>,
+    /// It will be closed once what is being handled is through.
+    pub is_doomed: bool,
+    /// It is closed only when it was sent all that waits, however long that takes while it lives.
+    pub must_drain: bool,
+    /// It came in on the private port: plain requests only.
+    pub is_private: bool,
     /// It is on the dirty list.
     pub is_dirty: bool,
     /// Its socket takes nothing at the moment; it is not put on the dirty list until it does.
@@ -84,6 +97,11 @@ impl Clients {
             received: now,
             ping_due: now,
             deadline: now,
+            paused: Paused::default(),
+            held: None,
+            is_doomed: false,
+            must_drain: false,
+            is_private: false,
             is_dirty: false,
             is_blocked: false,
         });
@@ -94,6 +112,12 @@ impl Clients {
     #[must_use]
     pub fn at(&mut self, slot: Slot) -> Option<&mut Client> {
         self.slab.get_mut(slot.0 as usize)
+    }
+
+    /// Two different connections.
+    #[must_use]
+    pub fn two(&mut self, a: Slot, b: Slot) -> Option<(&mut Client, &mut Client)> {
+        self.slab.get2_mut(a.0 as usize, b.0 as usize)
     }
 
     /// The client with this very id.

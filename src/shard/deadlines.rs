@@ -6,6 +6,7 @@ use super::Shard;
 use super::clients::Stage;
 use super::timers::Tick;
 use crate::id::Slot;
+use crate::limits::{CLOSE_DEADLINE_MS, RATE_WINDOW_MS};
 use crate::wire::frame::Opcode;
 
 /// How often memory that nobody needs is given back.
@@ -27,7 +28,15 @@ impl Shard {
             self.parser.trim();
             self.counters.buffer_bytes.set(self.buffers.used_bytes() as u64);
         }
+        self.handle_dialect_time();
         self.deliver_local();
+    }
+
+    /// A raw end has no heartbeat (protocols.md section 0, heartbeat), nor any other deadline.
+    pub(super) fn stop_heartbeat(&mut self, slot: Slot) {
+        if let Some(client) = self.clients.at(slot) {
+            client.deadline = Tick::default();
+        }
     }
 
     /// Sets the client's one deadline, in place of the one before.
@@ -36,7 +45,7 @@ impl Shard {
         self.set_deadline_at(slot, due);
     }
 
-    fn set_deadline_at(&mut self, slot: Slot, due: Tick) {
+    pub(super) fn set_deadline_at(&mut self, slot: Slot, due: Tick) {
         if let Some(client) = self.clients.at(slot) {
             client.deadline = due;
             self.wheel.schedule(slot, due);
@@ -54,6 +63,7 @@ impl Shard {
 
     fn handle_deadline(&mut self, slot: Slot, tick: Tick, now: Tick) {
         let Some(client) = self.clients.at(slot).filter(|client| client.deadline == tick) else { return };
+        let patience_ms = 2 * self.settings.limits.heartbeat_ms;
         match &client.stage {
             Stage::Head(kept) => {
                 let has_begun = !kept.is_empty();
@@ -64,9 +74,20 @@ impl Shard {
                     self.cut(slot);
                 }
             }
-            Stage::Open(_) => self.handle_heartbeat(slot, now),
+            Stage::Open(_) => {
+                self.resume_rate(slot, RATE_WINDOW_MS);
+                self.handle_heartbeat(slot, now);
+            }
+            // What its partner sent before still arrives, while it takes any.
+            Stage::Closing | Stage::Finishing
+                if client.must_drain
+                    && !client.outbox.is_empty()
+                    && client.received.after(patience_ms) > now =>
+            {
+                self.set_deadline(slot, CLOSE_DEADLINE_MS);
+            }
             Stage::Answering(_) | Stage::Closing | Stage::Finishing | Stage::Finished => self.cut(slot),
-            Stage::Cut => {}
+            Stage::Moving | Stage::Cut => {}
         }
     }
 
@@ -75,7 +96,10 @@ impl Shard {
         let heartbeat_ms = self.settings.limits.heartbeat_ms;
         let is_paused = self.router.update_reading_paused();
         let Some(client) = self.clients.at(slot) else { return };
-        if is_paused {
+        if !matches!(client.stage, Stage::Open(_)) {
+            return;
+        }
+        if is_paused || client.paused.is_paused() {
             // It is we who do not read: its silence says nothing.
             client.received = now;
         }
@@ -89,6 +113,7 @@ impl Shard {
             client.ping_due = now.after(heartbeat_ms);
         }
         let next = client.ping_due.min(silent_due);
+        let next = self.rate_due(slot, RATE_WINDOW_MS).map_or(next, |due| due.min(next));
         self.set_deadline_at(slot, next);
         if is_ping_due {
             self.send_frame(slot, Opcode::Ping, &[]);

@@ -3,109 +3,100 @@
 use arrayvec::ArrayVec;
 use bytes::Bytes;
 
+use super::Shard;
 use super::clients::Stage;
+use super::dialects::{Dialect, NOBODY};
 use super::mail::{FrameBytes, Mail, RoomFrame};
-use super::{PAIRING_HOME, Shard};
 use crate::buffers::Exhausted;
 use crate::id::{ClientId, RoomId, ShardIndex, Slot};
 use crate::limits::MAIL_INLINE_BYTES;
 use crate::plant::Plant;
 use crate::protocol::pairing::Note;
-use crate::protocol::{self, Action, Actions, Address, Dialect, Part};
+use crate::protocol::{self, Action, Part};
 use crate::websocket::connection::{Event, Failure, Kind, Payload};
 use crate::wire::frame::{Opcode, ServerHeader};
 
-/// The window of pairing's rate limit.
-const RATE_WINDOW_MS: u32 = 1_000;
-
 impl Shard {
-    /// Bytes came from an open WebSocket.
+    /// Bytes came from an open client.
+    pub(super) fn handle_open_bytes(&mut self, slot: Slot, input: &mut [u8]) {
+        let Some(client) = self.clients.at(slot) else { return };
+        match &client.stage {
+            Stage::Open(dialect) if dialect.is_pipe() => self.handle_pipe_bytes(slot, input),
+            Stage::Open(_) => self.handle_frames(slot, input),
+            Stage::Closing => self.discard(slot, input),
+            Stage::Head(_)
+            | Stage::Answering(_)
+            | Stage::Moving
+            | Stage::Finishing
+            | Stage::Finished
+            | Stage::Cut => {}
+        }
+    }
+
+    /// Bytes came from a WebSocket that speaks in messages.
     pub(super) fn handle_frames(&mut self, slot: Slot, input: &mut [u8]) {
         let mut cursor = 0;
         loop {
+            self.settle();
             let Some(client) = self.clients.at(slot) else { return };
-            if !matches!(client.stage, Stage::Open(_)) {
-                return self.discard_rest(slot, &mut input[cursor..]);
+            let Stage::Open(dialect) = &client.stage else {
+                return self.discard(slot, &mut input[cursor..]);
+            };
+            if client.paused.is_paused() {
+                return self.hold(slot, &input[cursor..]);
             }
-            let polled = client.connection.poll(input, &mut cursor, &self.settings.limits, &mut self.buffers);
-            match polled {
+            let is_echo = matches!(dialect, Dialect::Echo);
+            let limits =
+                if dialect.has_directory_limits() { &self.directory_limits } else { &self.settings.limits };
+            match client.connection.poll(input, &mut cursor, limits, &mut self.buffers) {
                 Ok(None) => return,
-                Ok(Some(Event::Message(kind, Payload::Input(span)))) => {
-                    self.handle_message(slot, kind, &input[span]);
+                Ok(Some(Event::Message(kind, payload))) if is_echo => {
+                    self.echo(slot, kind, payload, input);
                 }
-                Ok(Some(Event::Message(kind, Payload::Joined(bytes)))) => {
+                Ok(Some(Event::Message(_, Payload::Input(span)))) => {
+                    self.counters.messages_received.add(1);
+                    self.handle_message(slot, &input[span]);
+                }
+                Ok(Some(Event::Message(_, Payload::Joined(bytes)))) => {
+                    self.counters.messages_received.add(1);
                     self.in_hand_bytes += bytes.capacity();
-                    self.handle_message(slot, kind, &bytes);
+                    self.handle_message(slot, &bytes);
                     self.in_hand_bytes -= bytes.capacity();
                     self.buffers.release(bytes);
                 }
                 Ok(Some(Event::Ping(payload))) => self.send_frame(slot, Opcode::Pong, &payload),
                 Ok(Some(Event::Pong)) => {}
-                Ok(Some(Event::Close(code))) => return self.answer_close(slot, code),
-                Err(Failure::Busy) => self.close_busy(slot),
-                Err(failure) => {
-                    self.counters.protocol_errors.add(1);
-                    let (code, reason) = failure.close();
-                    self.start_close(slot, code, reason);
+                Ok(Some(Event::Close(code))) => {
+                    self.answer_close(slot, code);
+                    return self.settle();
                 }
+                Err(Failure::Busy) => self.doom_busy(slot),
+                Err(failure) => self.fail(slot, failure),
             }
         }
     }
 
-    /// What follows after a close of our own: the answer may be among it.
-    fn discard_rest(&mut self, slot: Slot, rest: &mut [u8]) {
-        let Some(client) = self.clients.at(slot) else { return };
-        if matches!(client.stage, Stage::Closing) && client.connection.discard(rest) {
-            self.finish(slot);
-        }
+    /// A peer has broken RFC 6455 or a limit.
+    pub(super) fn fail(&mut self, slot: Slot, failure: Failure) {
+        self.counters.protocol_errors.add(1);
+        let (code, reason) = failure.close();
+        self.start_close(slot, Some(code), reason);
+        self.settle();
     }
 
-    fn handle_message(&mut self, slot: Slot, kind: Kind, message: &[u8]) {
+    fn echo(&mut self, slot: Slot, kind: Kind, payload: Payload, input: &[u8]) {
         self.counters.messages_received.add(1);
-        let Some(client) = self.clients.at(slot) else { return };
-        let Stage::Open(dialect) = &mut client.stage else { return };
-        let mut actions = std::mem::take(&mut self.actions);
-        match dialect {
-            Dialect::Echo => {
-                let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
-                self.send_frame(slot, opcode, message);
-            }
-            Dialect::Pairing(state) => {
-                if self.settings.planted.is(Plant::PanicOnDemand) && message == b"panic" {
-                    panic!("planted");
-                }
-                let max = self.settings.limits.messages_per_second_max;
-                if client.window.allows(self.now_ms, RATE_WINDOW_MS, max) {
-                    let parsed = self.parser.parse(message);
-                    let envelope = parsed.as_ref().map_err(|not_json| *not_json);
-                    self.pairing.handle_message(state, client.id, envelope, &mut actions);
-                } else {
-                    self.counters.rate_limited.add(1);
-                    self.pairing.handle_rate_limit(&mut actions);
-                }
-            }
-        }
-        self.apply(slot, &mut actions, message);
-        self.actions = actions;
-    }
-
-    /// Carries out what a dialect asked for. `message` is what the actions' spans refer to.
-    pub(super) fn apply(&mut self, slot: Slot, actions: &mut Actions, message: &[u8]) {
-        for action in actions.drain(..) {
-            match action {
-                Action::Reply(parts) => self.send_text(slot, &parts, message),
-                Action::Forward { to, room, parts } => self.forward(slot, to, room, &parts, message),
-                Action::Notify { to: Address::Queue, note } => self.post(PAIRING_HOME, Mail::Note(note)),
-                Action::Notify { to: Address::Client(id), note } => {
-                    if id.host() == self.settings.host {
-                        self.post(id.shard(), Mail::Note(note));
-                    }
-                }
+        let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
+        match payload {
+            Payload::Input(span) => self.send_frame(slot, opcode, &input[span]),
+            Payload::Joined(bytes) => {
+                self.send_frame(slot, opcode, &bytes);
+                self.buffers.release(bytes);
             }
         }
     }
 
-    fn post(&mut self, to: ShardIndex, mail: Mail) {
+    pub(super) fn post(&mut self, to: ShardIndex, mail: Mail) {
         self.router.post(to, mail, &mut self.buffers);
     }
 
@@ -128,13 +119,13 @@ impl Shard {
         };
         let before = state.as_ref().and_then(|state| state.room());
         let mut actions = std::mem::take(&mut self.actions);
-        self.pairing.handle_note(note, state, &mut self.entropy, &mut actions);
+        self.tables.pairing.handle_note(note, state, &mut self.entropy, &mut actions);
         if matches!(note, Note::Accepted { .. } | Note::Matched { .. }) && before.is_none() && slot.is_some()
         {
             self.counters.matches.add(u64::from(matches!(actions.last(), Some(Action::Reply(_)))));
         }
         // A reply is only made for a client that was found.
-        self.apply(slot.unwrap_or(Slot(u32::MAX)), &mut actions, &[]);
+        self.apply(slot.unwrap_or(NOBODY), &mut actions, &[]);
         self.actions = actions;
     }
 
@@ -162,7 +153,7 @@ impl Shard {
         }
     }
 
-    fn forward(&mut self, from: Slot, to: ClientId, room: RoomId, parts: &[Part], message: &[u8]) {
+    pub(super) fn forward(&mut self, from: Slot, to: ClientId, room: RoomId, parts: &[Part], message: &[u8]) {
         if to.host() != self.settings.host {
             return;
         }
@@ -174,7 +165,7 @@ impl Shard {
         }
         match self.render(parts, message) {
             Ok(frame) => self.post(to.shard(), Mail::Frame(RoomFrame { to, room, frame })),
-            Err(Exhausted) => self.close_busy(from),
+            Err(Exhausted) => self.doom_busy(from),
         }
     }
 
@@ -195,7 +186,11 @@ impl Shard {
         self.buffers.transit(Bytes::from(bytes)).map(FrameBytes::Shared)
     }
 
-    fn send_text(&mut self, slot: Slot, parts: &[Part], message: &[u8]) {
+    pub(super) fn send_text(&mut self, slot: Slot, parts: &[Part], message: &[u8]) {
+        let Some(client) = self.clients.at(slot) else { return };
+        if let Stage::Open(Dialect::Rendezvous(_)) = client.stage {
+            self.counters.rendezvous_sent.add(1);
+        }
         let payload_len = protocol::len_of(parts);
         let header = ServerHeader::new(Opcode::Text, payload_len);
         self.counters.messages_sent.add(1);

@@ -6,13 +6,19 @@
 //! [`Shard::handle_panic`] closes only the client that it happened over.
 #![forbid(unsafe_code)]
 
+pub mod arrival;
 pub mod clients;
+mod closing;
 mod deadlines;
+pub mod dialects;
 pub mod mail;
 mod messages;
 pub mod outbox;
+pub mod pausing;
+pub mod pipes;
 pub mod rate;
 mod requests;
+pub mod route;
 pub mod router;
 pub mod timers;
 
@@ -21,23 +27,44 @@ use std::sync::Arc;
 
 use crate::buffers::{Buffers, Exhausted};
 use crate::id::{ClientId, Entropy, HostId, ShardIndex, Slot};
-use crate::limits::{CLOSE_DEADLINE_MS, Limits};
+use crate::limits::{DIRECTORY_MESSAGE_BYTES_MAX, Limits};
 use crate::metrics::Counters;
 use crate::plant::{Plant, Planted};
-use crate::protocol::pairing::Pairing;
-use crate::protocol::{Actions, Dialect};
+use crate::protocol::Actions;
+use crate::protocol::lobby;
 use crate::websocket::CloseCode;
 use crate::wire::envelope::Parser;
-use crate::wire::frame::{Opcode, ServerHeader};
 use crate::wire::http::RequestHead;
+use arrival::Arrival;
 use clients::{Clients, Stage};
+use closing::Doomed;
+use dialects::Tables;
 use mail::Mail;
 use outbox::{Gathered, Outbox};
+use pipes::Parting;
 use router::Router;
 use timers::{Tick, Wheel};
 
-/// The shard that the pairing queue lives on.
-pub const PAIRING_HOME: ShardIndex = ShardIndex(0);
+/// The dialects that are spoken (`PROTOCOLS`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of protocols.md section 0")]
+pub struct Offered {
+    pub pairing: bool,
+    pub rendezvous: bool,
+    pub directory: bool,
+    pub rooms: bool,
+    pub documents: bool,
+}
+
+impl Offered {
+    /// All of them.
+    pub const ALL: Self =
+        Self { pairing: true, rendezvous: true, directory: true, rooms: true, documents: true };
+
+    fn lobby(self) -> lobby::Offered {
+        lobby::Offered { directory: self.directory, rooms: self.rooms }
+    }
+}
 
 /// What a shard must know of the configuration.
 #[derive(Debug, Clone)]
@@ -48,8 +75,10 @@ pub struct Settings {
     pub shards: usize,
     /// All bounds.
     pub limits: Limits,
-    /// `PROTOCOLS` names pairing.
-    pub pairing: bool,
+    /// `PROTOCOLS`.
+    pub offered: Offered,
+    /// Makes the hashes of what peers choose, the same on all shards: it says where a key lives.
+    pub key_seed: [u64; 4],
     /// `REQUEUE_ON_PARTNER_LEAVE`.
     pub requeue_on_partner_leave: bool,
     /// `ALLOWED_ORIGIN`; empty allows all.
@@ -71,11 +100,28 @@ pub enum Event {
         slot: Slot,
         /// What.
         head: Box<RequestHead>,
+        /// It came in on the private port.
+        is_private: bool,
     },
+    /// Hand this socket to another shard's [`Shard::handle_arrival`]; [`Shard::handle_gone`] follows here.
+    Move {
+        /// Whose socket.
+        slot: Slot,
+        /// Where it goes.
+        to: ShardIndex,
+        /// What goes with it.
+        arrival: Box<Arrival>,
+    },
+    /// Read from this socket again.
+    Resume(Slot),
+    /// This socket carries raw bytes from now on.
+    OpenedRaw(Slot),
     /// Shut the writing side of this socket; reading goes on.
     FinishWriting(Slot),
     /// Shut both sides of this socket. [`Shard::handle_gone`] follows when that is through.
     Cut(Slot),
+    /// As [`Event::Cut`], but the peer is to be sent a reset.
+    Reset(Slot),
 }
 
 /// One shard.
@@ -83,7 +129,7 @@ pub enum Event {
 pub struct Shard {
     settings: Arc<Settings>,
     clients: Clients,
-    pairing: Pairing,
+    tables: Tables,
     router: Router,
     buffers: Buffers,
     parser: Parser,
@@ -91,11 +137,17 @@ pub struct Shard {
     entropy: Entropy,
     counters: Arc<Counters>,
     dirty: Vec<Slot>,
+    /// Who will be closed once what is being handled is through.
+    doomed: VecDeque<Doomed>,
     events: VecDeque<Event>,
     /// Used again for every input.
     actions: Actions,
     due: Vec<(Slot, Tick)>,
     now_ms: u64,
+    /// The wall clock at the moment that `now_ms` counts from, in milliseconds since 1970.
+    unix_ms_at_start: u64,
+    /// The bounds of the directory's clients.
+    directory_limits: Limits,
     /// Bytes of a buffer that is taken out of its place while it is read, for the budget if that panics.
     in_hand_bytes: usize,
     /// When memory that nobody needs is next given back.
@@ -116,19 +168,25 @@ impl Shard {
         let now = Tick::at(now_ms);
         Self {
             clients: Clients::new(settings.host, here),
-            pairing: Pairing::new(settings.requeue_on_partner_leave, settings.planted),
+            tables: Tables::new(&settings),
             router: Router::new(here, settings.shards),
             buffers: Buffers::new(settings.limits.shard_buffer_bytes),
             parser: Parser::default(),
             wheel: Wheel::new(now),
             entropy: Entropy::from_seed(seed),
+            directory_limits: Limits {
+                message_bytes_max: DIRECTORY_MESSAGE_BYTES_MAX,
+                ..settings.limits.clone()
+            },
             settings,
             counters,
             dirty: Vec::new(),
+            doomed: VecDeque::new(),
             events: VecDeque::new(),
             actions: Actions::new(),
             due: Vec::new(),
             now_ms,
+            unix_ms_at_start: 0,
             in_hand_bytes: 0,
             trim_due: now,
             is_shutting_down: false,
@@ -157,21 +215,26 @@ impl Shard {
         match &mut client.stage {
             Stage::Head(_) => self.handle_head_bytes(slot, input),
             Stage::Answering(kept) => kept.extend_from_slice(input),
-            Stage::Open(_) => self.handle_frames(slot, input),
-            Stage::Closing => {
-                if client.connection.discard(input) {
-                    self.finish(slot);
-                }
-            }
-            Stage::Finishing | Stage::Finished | Stage::Cut => {}
+            Stage::Open(_) | Stage::Closing => self.handle_open_bytes(slot, input),
+            Stage::Moving | Stage::Finishing | Stage::Finished | Stage::Cut => {}
         }
         self.deliver_local();
+    }
+
+    /// A connection was accepted on the private port, which serves plain requests alone. As
+    /// [`Shard::handle_accept`].
+    pub fn handle_accept_private(&mut self, now_ms: u64) -> Option<Slot> {
+        let slot = self.handle_accept(now_ms)?;
+        if let Some(client) = self.clients.at(slot) {
+            client.is_private = true;
+        }
+        Some(slot)
     }
 
     /// A client's connection is gone: its socket is closed now, and its slot is free after this.
     pub fn handle_gone(&mut self, slot: Slot, now_ms: u64) {
         self.now_ms = now_ms;
-        self.leave(slot);
+        self.leave(slot, Parting::Lost);
         if let Some(mut client) = self.clients.remove(slot) {
             self.counters.connections.sub(1);
             client.connection.release(&mut self.buffers);
@@ -205,7 +268,9 @@ impl Shard {
         self.is_shutting_down = true;
         for slot in self.clients.slots() {
             match self.clients.at(slot).map(|client| &client.stage) {
-                Some(Stage::Open(_)) => self.start_close(slot, CloseCode::GoingAway, "Server shutting down"),
+                Some(Stage::Open(_)) => {
+                    self.start_close(slot, Some(CloseCode::GoingAway), "Server shutting down");
+                }
                 Some(Stage::Head(_)) => self.cut(slot),
                 _ => {}
             }
@@ -245,6 +310,9 @@ impl Shard {
         self.counters.writes.add(1);
         let Some(client) = self.clients.at(slot) else { return };
         client.outbox.consume(count, &mut self.buffers);
+        if client.must_drain {
+            client.received = Tick::at(self.now_ms);
+        }
         self.after_write(slot);
     }
 
@@ -311,7 +379,7 @@ impl Shard {
     /// Who waits in the queue that lives here, for checks.
     #[must_use]
     pub fn waiting_in_queue(&self) -> Option<ClientId> {
-        self.pairing.waiting()
+        self.tables.pairing.waiting()
     }
 
     /// Bytes of buffers in use, for checks.
@@ -321,10 +389,33 @@ impl Shard {
         self.buffers.used_bytes()
     }
 
-    /// Handles mail to this shard itself until there is no more.
+    /// The names in the directory, in the order of their logins; empty on any shard but its home.
+    pub fn directory_names(&self) -> impl Iterator<Item = &str> {
+        self.tables.directory.names()
+    }
+
+    /// Whether no key is left on this shard, for checks: connection ids, names, introductions, held pipes. Rooms
+    /// live until they expire.
+    #[must_use]
+    pub fn has_no_keys(&self) -> bool {
+        let tables = &self.tables;
+        tables.rendezvous.is_empty()
+            && tables.directory.is_empty()
+            && tables.introductions.is_empty()
+            && tables.pipes.is_empty()
+    }
+
+    /// The wall clock says that the server's milliseconds count from this moment, in milliseconds since 1970.
+    pub fn set_clock(&mut self, unix_ms_at_start: u64) {
+        self.unix_ms_at_start = unix_ms_at_start;
+    }
+
+    /// Closes who is doomed and handles mail to this shard itself, until there is no more of either.
     fn deliver_local(&mut self) {
+        self.settle();
         while let Some(mail) = self.router.poll_local() {
             self.receive(mail);
+            self.settle();
         }
     }
 
@@ -336,23 +427,24 @@ impl Shard {
         }
     }
 
-    /// Has `len` bytes appended to an outbox; closes a client that is too slow, or that there is no memory for. One
-    /// message into an empty outbox always passes.
+    /// Has `len` bytes appended to an outbox; closes a client soon that is too slow, or that there is no memory for.
+    /// One message into an empty outbox always passes. The partner of a pipe's end pauses instead.
     fn send(
         &mut self,
         slot: Slot,
         len: usize,
         append: impl FnOnce(&mut Outbox, &mut Buffers) -> Result<(), Exhausted>,
     ) {
-        let Some(client) = self.clients.at(slot) else { return };
+        let Some(client) = self.clients.at(slot).filter(|client| !client.is_doomed) else { return };
         let waiting = client.outbox.len();
-        if waiting > 0 && waiting + len > self.settings.limits.outbox_bytes_max {
+        let is_pipe = matches!(&client.stage, Stage::Open(dialect) if dialect.is_pipe());
+        if waiting > 0 && waiting + len > self.settings.limits.outbox_bytes_max && !is_pipe {
             self.counters.too_slow.add(1);
-            return self.start_close(slot, CloseCode::TryAgainLater, "too slow");
+            return self.doom(slot, Some(CloseCode::TryAgainLater), "too slow");
         }
         match append(&mut client.outbox, &mut self.buffers) {
             Ok(()) => self.mark_dirty(slot),
-            Err(Exhausted) => self.close_busy(slot),
+            Err(Exhausted) => self.doom_busy(slot),
         }
     }
 
@@ -363,100 +455,6 @@ impl Shard {
             write(&mut |piece| outbox.append(piece));
             Ok(())
         });
-    }
-
-    fn close_busy(&mut self, slot: Slot) {
-        self.counters.server_busy.add(1);
-        self.start_close(slot, CloseCode::TryAgainLater, "server busy");
-    }
-
-    /// Sends a close of our own and waits for the answer. Who is no WebSocket would not understand it, and is cut.
-    fn start_close(&mut self, slot: Slot, code: CloseCode, reason: &str) {
-        if !matches!(self.clients.at(slot).map(|client| &client.stage), Some(Stage::Open(_))) {
-            return self.cut(slot);
-        }
-        self.leave(slot);
-        let mut payload = [0; 2 + 123];
-        payload[..2].copy_from_slice(&code.number().to_be_bytes());
-        payload[2..2 + reason.len()].copy_from_slice(reason.as_bytes());
-        if self.append_close(slot, &payload[..2 + reason.len()]).is_err() {
-            return self.cut(slot);
-        }
-        self.set_stage(slot, Stage::Closing);
-        self.set_deadline(slot, CLOSE_DEADLINE_MS);
-    }
-
-    /// Answers the peer's close with the code that it sent (protocols.md section 0, close).
-    fn answer_close(&mut self, slot: Slot, code: Option<u16>) {
-        self.leave(slot);
-        let payload = code.map(u16::to_be_bytes);
-        match self.append_close(slot, payload.as_ref().map_or(&[], |code| code.as_slice())) {
-            Ok(()) => self.finish(slot),
-            Err(Exhausted) => self.cut(slot),
-        }
-    }
-
-    /// Appends a close frame, past the bound of the outbox.
-    fn append_close(&mut self, slot: Slot, payload: &[u8]) -> Result<(), Exhausted> {
-        let header = ServerHeader::new(Opcode::Close, payload.len());
-        if let Some(client) = self.clients.at(slot) {
-            client.outbox.reserve(header.as_bytes().len() + payload.len(), &mut self.buffers)?;
-            client.outbox.append(header.as_bytes());
-            client.outbox.append(payload);
-        }
-        self.mark_dirty(slot);
-        Ok(())
-    }
-
-    /// All is said: our side of TCP is shut once the outbox is out.
-    fn finish(&mut self, slot: Slot) {
-        self.set_stage(slot, Stage::Finishing);
-        self.set_deadline(slot, CLOSE_DEADLINE_MS);
-        self.mark_dirty(slot);
-    }
-
-    /// Ends a connection without another word.
-    fn cut(&mut self, slot: Slot) {
-        self.leave(slot);
-        let Some(client) = self.clients.at(slot) else { return };
-        if !matches!(client.stage, Stage::Cut) {
-            client.outbox.release(&mut self.buffers);
-            self.set_stage(slot, Stage::Cut);
-            self.events.push_back(Event::Cut(slot));
-        }
-    }
-
-    fn after_write(&mut self, slot: Slot) {
-        let Some(client) = self.clients.at(slot) else { return };
-        if client.outbox.is_empty() && matches!(client.stage, Stage::Finishing) {
-            client.stage = Stage::Finished;
-            self.events.push_back(Event::FinishWriting(slot));
-        }
-    }
-
-    /// Changes the stage and gives back the memory of the one before.
-    fn set_stage(&mut self, slot: Slot, stage: Stage) {
-        let Some(client) = self.clients.at(slot) else { return };
-        match std::mem::replace(&mut client.stage, stage) {
-            Stage::Head(kept) => self.buffers.release(kept),
-            Stage::Open(_) => client.connection.release(&mut self.buffers),
-            Stage::Answering(_) | Stage::Closing | Stage::Finishing | Stage::Finished | Stage::Cut => {}
-        }
-    }
-
-    /// An open client leaves its dialect: it is not there for anybody any more. Its stage is set by the caller.
-    fn leave(&mut self, slot: Slot) {
-        let Some(client) = self.clients.at(slot) else { return };
-        let Stage::Open(dialect) = &mut client.stage else { return };
-        let id = client.id;
-        let mut actions = Actions::new();
-        match dialect {
-            Dialect::Pairing(state) => self.pairing.handle_leave(state, id, &mut actions),
-            Dialect::Echo => {}
-        }
-        self.counters.clients.sub(1);
-        self.set_stage(slot, Stage::Closing);
-        self.apply(slot, &mut actions, &[]);
     }
 }
 

@@ -1,20 +1,22 @@
-//! Before a connection is a WebSocket: request heads, upgrades, plain answers.
+//! Before a connection speaks a dialect: request heads, upgrades, plain answers.
 
 use http::StatusCode;
 
+use super::arrival::Purpose;
 use super::clients::Stage;
+use super::dialects::Dialect;
+use super::route::{self, NoRoute, Opening};
 use super::{Event, Shard};
 use crate::id::Slot;
 use crate::limits::KEEP_ALIVE_IDLE_MS;
-use crate::protocol::{Dialect, pairing};
-use crate::websocket::{CloseCode, handshake};
-use crate::wire::http::{HeadError, RequestHead, Response, decode_segment, parse_head};
+use crate::protocol::pairing;
+use crate::protocol::pipe::End;
+use crate::websocket::CloseCode;
+use crate::websocket::handshake::{self, Upgrade};
+use crate::wire::http::{HeadError, RequestHead, Response, parse_head};
 
-/// Why no dialect is behind a path.
-enum NoRoute {
-    NotFound,
-    BadEscape,
-}
+/// The path whose answer is known on the directory's home alone.
+const CLIENTS_PATH: &str = "/clients";
 
 impl Shard {
     /// The answer to [`Event::Request`], as it goes onto the wire. The connection is closed after it unless
@@ -65,13 +67,12 @@ impl Shard {
     fn handle_head(&mut self, slot: Slot, bytes: &mut [u8], is_first_piece: bool) {
         match parse_head(bytes) {
             Ok(None) => self.keep_head(slot, bytes, is_first_piece),
-            Ok(Some((head, len))) if handshake::is_upgrade(&head) => {
-                self.handle_upgrade(slot, &head);
-                self.handle_frames(slot, &mut bytes[len..]);
-            }
             Ok(Some((head, len))) => {
-                self.set_stage(slot, Stage::Answering(bytes[len..].to_vec()));
-                self.events.push_back(Event::Request { slot, head: Box::new(head) });
+                let is_private = self.clients.at(slot).is_some_and(|client| client.is_private);
+                match handshake::upgrade(&head).filter(|_| !is_private) {
+                    Some(upgrade) => self.handle_upgrade(slot, &head, upgrade, &mut bytes[len..]),
+                    None => self.handle_request(slot, head, &bytes[len..]),
+                }
             }
             Err(HeadError::TooLarge) => {
                 self.refuse(slot, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "request head over 8 KiB");
@@ -80,6 +81,24 @@ impl Shard {
                 self.refuse(slot, StatusCode::BAD_REQUEST, "not an HTTP/1.1 request");
             }
         }
+    }
+
+    /// A plain request; these bytes came behind it.
+    fn handle_request(&mut self, slot: Slot, head: RequestHead, rest: &[u8]) {
+        let (head, home) = (Box::new(head), route::lobby_home(self.settings.shards));
+        if head.uri.path() == CLIENTS_PATH && home != self.router.here() {
+            self.depart(slot, home, Purpose::Answer(head), rest);
+        } else {
+            self.ask(slot, head, rest.to_vec());
+        }
+    }
+
+    /// Hands a request out to be answered.
+    pub(super) fn ask(&mut self, slot: Slot, head: Box<RequestHead>, rest: Vec<u8>) {
+        let Some(client) = self.clients.at(slot) else { return };
+        let is_private = client.is_private;
+        self.set_stage(slot, Stage::Answering(rest));
+        self.events.push_back(Event::Request { slot, head, is_private });
     }
 
     /// Keeps the start of a head; its deadline runs from its first byte.
@@ -95,74 +114,110 @@ impl Shard {
         }
     }
 
-    /// Checks in the order of protocols.md section 0: path, upgrade headers, origin.
-    fn handle_upgrade(&mut self, slot: Slot, head: &RequestHead) {
-        let dialect = match self.route(head.uri.path()) {
-            Ok(dialect) => dialect,
+    /// Checks in the order of protocols.md section 0: path, upgrade headers, origin; then the dialect's own.
+    fn handle_upgrade(&mut self, slot: Slot, head: &RequestHead, upgrade: Upgrade, rest: &mut [u8]) {
+        let opening = match route::route(&head.uri, upgrade == Upgrade::Tcp, &self.settings) {
+            Ok(opening) => opening,
             Err(NoRoute::BadEscape) => {
                 return self.refuse(slot, StatusCode::BAD_REQUEST, "bad escape in the path");
             }
             Err(NoRoute::NotFound) => {
-                let paths = format!("no such path; there is {}", self.paths().join(", "));
-                return self.refuse(slot, StatusCode::NOT_FOUND, &paths);
+                let paths: Vec<String> =
+                    route::paths(&self.settings).into_iter().map(|(path, _)| path).collect();
+                let reason = format!("no such path; there is {}", paths.join(", "));
+                return self.refuse(slot, StatusCode::NOT_FOUND, &reason);
             }
         };
-        let accepted = match handshake::accept(head) {
+        let accepted = match handshake::accept(head, upgrade) {
             Ok(response) => response,
             Err(rejection) => return self.refuse(slot, rejection.status, rejection.reason),
         };
-        if !self.send_bytes(slot, &accepted) {
-            return;
-        }
-        self.open(slot, dialect);
         if self.is_origin_allowed(head) {
-            self.greet(slot);
+            self.accept(slot, opening, &accepted, rest);
         } else {
             self.counters.origins_refused.add(1);
-            self.start_close(slot, CloseCode::PolicyViolation, "Origin not allowed");
+            if upgrade == Upgrade::Tcp {
+                return self.refuse(slot, StatusCode::FORBIDDEN, "Origin not allowed");
+            }
+            if self.send_bytes(slot, &accepted) {
+                self.close_unopened(slot, CloseCode::PolicyViolation, "Origin not allowed", rest);
+            }
         }
     }
 
-    /// The dialect behind a path (protocols.md section 0, which dialect).
-    fn route(&self, path: &str) -> Result<Dialect, NoRoute> {
-        if self.settings.echo_path.as_deref() == Some(path) {
-            return Ok(Dialect::Echo);
+    /// Opens a dialect here, or sends the connection to where it lives. The 101 goes first in any case.
+    fn accept(&mut self, slot: Slot, opening: Opening, accepted: &[u8], rest: &mut [u8]) {
+        if !self.send_bytes(slot, accepted) {
+            return;
         }
-        let segments = path.strip_prefix('/').ok_or(NoRoute::NotFound)?.split('/');
-        let decoded: Result<Vec<_>, _> = segments.map(decode_segment).collect();
-        let decoded = decoded.map_err(|_| NoRoute::BadEscape)?;
-        match decoded.as_slice() {
-            [word] | [word, _] if self.settings.pairing && word.eq_ignore_ascii_case("ws") => {
-                match decoded.get(1) {
-                    Some(rest) if !rest.is_empty() => Err(NoRoute::NotFound),
-                    _ => Ok(Dialect::Pairing(pairing::State::default())),
+        match opening.home(&self.settings) {
+            Some(home) if home != self.router.here() => {
+                self.depart(slot, home, Purpose::Open(opening), rest);
+            }
+            _ => self.open(slot, opening, rest),
+        }
+    }
+
+    /// Opens a dialect that lives here. The 101 stands in the outbox; `rest` came behind the head.
+    pub(super) fn open(&mut self, slot: Slot, opening: Opening, rest: &mut [u8]) {
+        match opening {
+            Opening::WrongUrl(reason) => {
+                return self.close_unopened(slot, CloseCode::Unsupported, reason, rest);
+            }
+            Opening::ShortPipe(remote) => return self.open_short_pipe(slot, &remote, rest),
+            Opening::Echo => self.enter(slot, Dialect::Echo),
+            Opening::Pairing => self.enter(slot, Dialect::Pairing(pairing::State::default())),
+            Opening::Lobby => self.enter(slot, Dialect::Lobby),
+            Opening::Rendezvous(place) => {
+                self.enter(slot, Dialect::Lobby);
+                self.enter_rendezvous(slot, &place);
+            }
+            Opening::Introduction(id) => {
+                self.enter(slot, Dialect::Lobby);
+                self.enter_introductions(slot, &id);
+            }
+            Opening::Pipe(end) => {
+                let is_raw = end.is_raw();
+                self.enter(slot, Dialect::Lobby);
+                self.enter_pipe(slot, end);
+                if is_raw {
+                    self.stop_heartbeat(slot);
                 }
             }
-            _ => Err(NoRoute::NotFound),
+        }
+        self.greet(slot);
+        self.settle();
+        self.handle_open_bytes(slot, rest);
+    }
+
+    /// Completes the short form of a pipe's URL from the introductions, which live here.
+    fn open_short_pipe(&mut self, slot: Slot, remote: &str, rest: &mut [u8]) {
+        let Some((local, document)) = self.tables.introductions.partner_of(remote) else {
+            let reason = "use ?local= and ?document=";
+            return self.close_unopened(slot, CloseCode::Unsupported, reason, rest);
+        };
+        let opening =
+            Opening::Pipe(End::new(local.as_bytes(), remote.as_bytes(), document.as_bytes(), false));
+        match opening.home(&self.settings) {
+            Some(home) if home != self.router.here() => {
+                self.depart(slot, home, Purpose::Open(opening), rest);
+            }
+            _ => self.open(slot, opening, rest),
         }
     }
 
-    /// The paths that exist.
-    fn paths(&self) -> Vec<&str> {
-        let pairing = self.settings.pairing.then_some("/ws");
-        pairing.into_iter().chain(self.settings.echo_path.as_deref()).collect()
-    }
-
-    fn open(&mut self, slot: Slot, dialect: Dialect) {
+    fn enter(&mut self, slot: Slot, dialect: Dialect) {
         self.set_stage(slot, Stage::Open(dialect));
         self.counters.clients.add(1);
         self.counters.upgrades.add(1);
         self.start_heartbeat(slot);
     }
 
-    fn greet(&mut self, slot: Slot) {
-        let Some(client) = self.clients.at(slot) else { return };
-        let mut actions = std::mem::take(&mut self.actions);
-        if let Stage::Open(Dialect::Pairing(_)) = client.stage {
-            self.pairing.handle_connect(client.id, &mut actions);
-        }
-        self.apply(slot, &mut actions, &[]);
-        self.actions = actions;
+    /// Closes a WebSocket that never spoke a dialect.
+    fn close_unopened(&mut self, slot: Slot, code: CloseCode, reason: &'static str, rest: &mut [u8]) {
+        self.counters.upgrades.add(1);
+        self.send_close(slot, Some(code), reason);
+        self.discard(slot, rest);
     }
 
     /// Whether the browser's page may be here (protocols.md section 0, origin).
@@ -185,8 +240,9 @@ impl Shard {
     }
 
     /// Sends bytes to a client that is no WebSocket; false: there was no room for them, and it is cut.
-    fn send_bytes(&mut self, slot: Slot, bytes: &[u8]) -> bool {
+    pub(super) fn send_bytes(&mut self, slot: Slot, bytes: &[u8]) -> bool {
         self.send_pieces(slot, bytes.len(), |write| write(bytes));
+        self.settle();
         !matches!(self.clients.at(slot).map(|client| &client.stage), None | Some(Stage::Cut))
     }
 }

@@ -1,7 +1,8 @@
 //! One shard, or two joined by hand: bytes in, bytes and mail out.
 
 use super::*;
-use crate::wire::frame::{HEADER_LEN_MAX, Header};
+use crate::limits::CLOSE_DEADLINE_MS;
+use crate::wire::frame::{HEADER_LEN_MAX, Header, Opcode};
 use crate::wire::mask::Mask;
 
 const UPGRADE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -12,7 +13,8 @@ fn settings() -> Settings {
         host: HostId(1),
         shards: 2,
         limits: Limits::default(),
-        pairing: true,
+        offered: Offered::ALL,
+        key_seed: [1, 2, 3, 4],
         requeue_on_partner_leave: true,
         allowed_origins: Vec::new(),
         allow_no_origin: false,
@@ -65,8 +67,12 @@ fn sent(shard: &mut Shard, slot: Slot) -> (Vec<u8>, Vec<&'static str>) {
     while let Some(event) = shard.poll_event() {
         events.push(match event {
             Event::Request { .. } => "request",
+            Event::Move { .. } => "move",
+            Event::Resume(_) => "resume",
+            Event::OpenedRaw(_) => "raw",
             Event::FinishWriting(_) => "finish",
             Event::Cut(_) => "cut",
+            Event::Reset(_) => "reset",
         });
     }
     (bytes, events)

@@ -5,9 +5,9 @@ use super::connection::Connection;
 use super::world::World;
 use crate::id::{ClientId, Slot, Text};
 use crate::limits::{CLOSE_DEADLINE_MS, MAIL_WAITING_MAX, TICK_MS};
-use crate::protocol::Dialect;
 use crate::shard::Shard;
 use crate::shard::clients::{Client, Stage};
+use crate::shard::dialects::Dialect;
 use crate::shard::mail::Mail;
 
 /// Most bytes that a relayed message is longer than what the client sent, and the longest close frame.
@@ -34,8 +34,8 @@ pub(super) fn standing(client: &Client) -> Standing {
             None if state.is_waiting() => Standing::Waiting,
             None => Standing::Idle,
         },
-        Stage::Open(Dialect::Echo) => Standing::Idle,
-        Stage::Closing | Stage::Finishing | Stage::Finished | Stage::Cut => Standing::Closed,
+        Stage::Open(_) => Standing::Idle,
+        Stage::Moving | Stage::Closing | Stage::Finishing | Stage::Finished | Stage::Cut => Standing::Closed,
     }
 }
 

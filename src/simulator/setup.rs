@@ -6,7 +6,7 @@ use super::chance::Chance;
 use crate::id::HostId;
 use crate::limits::Limits;
 use crate::plant::{Plant, Planted};
-use crate::shard::Settings;
+use crate::shard::{Offered, Settings};
 
 /// One run's circumstances.
 pub(super) struct Setup {
@@ -58,7 +58,8 @@ fn settings(chance: &mut Chance, shards: usize, is_flood: bool, plant: Option<Pl
         host: HostId(u32::from_ne_bytes(chance.bytes())),
         shards,
         limits: if is_flood { flood_limits() } else { limits(chance) },
-        pairing: true,
+        offered: Offered::ALL,
+        key_seed: [1, 2, 3, 4],
         requeue_on_partner_leave: !chance.one_in(3),
         allowed_origins: Vec::new(),
         allow_no_origin: false,
@@ -81,5 +82,6 @@ fn limits(chance: &mut Chance) -> Limits {
         messages_per_second_max: chance.pick(&[4, 40, 40, 1_000_000]) as u32,
         heartbeat_ms: chance.pick(&[400, 5_000, 25_000]) as u64,
         head_deadline_ms: chance.pick(&[200, 5_000]) as u64,
+        ..Limits::default()
     }
 }

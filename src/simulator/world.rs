@@ -346,7 +346,13 @@ impl World {
     pub(super) fn drain_events(&mut self, shard: usize) {
         while let Some(event) = self.shards[shard].poll_event() {
             self.activity += 1;
-            let (Event::Request { slot, .. } | Event::FinishWriting(slot) | Event::Cut(slot)) = event;
+            let (Event::Request { slot, .. }
+            | Event::Move { slot, .. }
+            | Event::Resume(slot)
+            | Event::OpenedRaw(slot)
+            | Event::FinishWriting(slot)
+            | Event::Cut(slot)
+            | Event::Reset(slot)) = event;
             let index = self.by_slot[shard].get(slot.0 as usize).copied().flatten();
             let Some(index) = index else { fail(format!("{event:?} of nobody")) };
             trace!(self, "client {index}: {}", name_of(&event));
@@ -359,6 +365,7 @@ impl World {
                 Event::Cut(_) if connection.socket.is_cut => fail("a socket was cut twice"),
                 Event::FinishWriting(_) => connection.socket.is_finished = true,
                 Event::Cut(_) => connection.socket.is_cut = true,
+                event => fail(format!("not in pairing: {event:?}")),
             }
         }
     }
@@ -422,5 +429,6 @@ fn name_of(event: &Event) -> &'static str {
         Event::Request { .. } => "a plain request",
         Event::FinishWriting(_) => "its socket's writing side is shut",
         Event::Cut(_) => "its socket is cut",
+        _ => "something else",
     }
 }

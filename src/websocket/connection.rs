@@ -4,6 +4,7 @@
 //! the shard's budget. Nothing is queued: the caller polls until the input is used up.
 
 use super::CloseCode;
+use super::stream::{Piece, Stream};
 use crate::buffers::{Buffers, Exhausted};
 use crate::limits::{CONTROL_PAYLOAD_MAX, Limits};
 use crate::wire::Span;
@@ -42,6 +43,15 @@ pub enum Event {
     Pong,
     /// The peer closes; a legal code, or none. Nothing after it counts.
     Close(Option<u16>),
+}
+
+/// What [`Connection::poll_stream`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// A piece of a message, to be passed on.
+    Piece(Piece),
+    /// A control frame: anything but a message.
+    Control(Event),
 }
 
 /// Why a connection must be closed.
@@ -94,6 +104,8 @@ enum Current {
         fin: bool,
     },
     Control(Opcode),
+    /// A frame whose pieces go on as they arrive.
+    Streamed,
 }
 
 /// A message that is being joined. It exists from its first frame (if more follow) or its first incomplete piece.
@@ -147,6 +159,43 @@ impl Connection {
         Ok(None)
     }
 
+    /// As [`Connection::poll`], but messages go on piece by piece: none is joined, and none is too large.
+    ///
+    /// # Errors
+    /// [`Failure`], after which only [`Connection::discard`] makes sense.
+    pub fn poll_stream(
+        &mut self,
+        stream: &mut Stream,
+        input: &mut [u8],
+        cursor: &mut usize,
+    ) -> Result<Option<StreamEvent>, Failure> {
+        while let Some(step) = self.reader.poll(input, cursor) {
+            match step {
+                Step::Header(header) => match allowed_opcode(header)? {
+                    opcode @ (Opcode::Close | Opcode::Ping | Opcode::Pong) => {
+                        self.begin_control(opcode, header)?;
+                    }
+                    opcode @ (Opcode::Text | Opcode::Binary | Opcode::Continuation) => {
+                        stream.begin(opcode, header.fin)?;
+                        self.current = Current::Streamed;
+                    }
+                },
+                Step::Payload { span, last } => {
+                    let event = match self.current {
+                        Current::Control(opcode) => {
+                            self.handle_control(opcode, &input[span], last)?.map(StreamEvent::Control)
+                        }
+                        _ => stream.piece(input, span, last)?.map(StreamEvent::Piece),
+                    };
+                    if event.is_some() {
+                        return Ok(event);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Reads on after our own close, whatever the frames are: says whether the peer's close is complete among them.
     pub fn discard(&mut self, input: &mut [u8]) -> bool {
         let mut cursor = 0;
@@ -176,20 +225,8 @@ impl Connection {
     }
 
     fn handle_header(&mut self, header: Header, limits: &Limits) -> Result<(), Failure> {
-        if header.reserved != 0 {
-            return Err(Failure::Protocol("reserved bits set"));
-        }
-        let Some(opcode) = Opcode::from_bits(header.opcode_bits) else {
-            return Err(Failure::Protocol("unknown opcode"));
-        };
-        if header.mask.is_none() {
-            return Err(Failure::Protocol("frame not masked"));
-        }
-        if header.payload_len > i64::MAX as u64 {
-            return Err(Failure::Protocol("length over 63 bits"));
-        }
-        match opcode {
-            Opcode::Close | Opcode::Ping | Opcode::Pong => self.begin_control(opcode, header),
+        match allowed_opcode(header)? {
+            opcode @ (Opcode::Close | Opcode::Ping | Opcode::Pong) => self.begin_control(opcode, header),
             Opcode::Text => self.begin_message(Kind::Text, header, limits),
             Opcode::Binary => self.begin_message(Kind::Binary, header, limits),
             Opcode::Continuation => self.continue_message(header, limits),
@@ -258,7 +295,7 @@ impl Connection {
                 if fin && last { self.joined_message() } else { Ok(None) }
             }
             Current::Control(opcode) => self.handle_control(opcode, &input[span], last),
-            Current::None => Ok(None),
+            Current::None | Current::Streamed => Ok(None),
         }
     }
 
@@ -285,6 +322,23 @@ impl Connection {
             Opcode::Pong | Opcode::Continuation | Opcode::Text | Opcode::Binary => Ok(Some(Event::Pong)),
         }
     }
+}
+
+/// The opcode of a frame, if a client may send one like that at all.
+fn allowed_opcode(header: Header) -> Result<Opcode, Failure> {
+    if header.reserved != 0 {
+        return Err(Failure::Protocol("reserved bits set"));
+    }
+    let Some(opcode) = Opcode::from_bits(header.opcode_bits) else {
+        return Err(Failure::Protocol("unknown opcode"));
+    };
+    if header.mask.is_none() {
+        return Err(Failure::Protocol("frame not masked"));
+    }
+    if header.payload_len > i64::MAX as u64 {
+        return Err(Failure::Protocol("length over 63 bits"));
+    }
+    Ok(opcode)
 }
 
 fn whole_message(kind: Kind, input: &[u8], span: Span) -> Result<Event, Failure> {

@@ -27,33 +27,57 @@ impl Rejection {
     }
 }
 
-/// Whether a request asks for a WebSocket.
-#[must_use]
-pub fn is_upgrade(head: &RequestHead) -> bool {
-    has_token(head, UPGRADE, "websocket")
+/// What a request asks to be upgraded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upgrade {
+    /// A WebSocket, RFC 6455.
+    WebSocket,
+    /// Raw bytes (protocols.md section 5).
+    Tcp,
 }
 
-/// Checks the request of a client that asks for a WebSocket and returns the head of the 101 that accepts it. No
+/// What a request asks to be upgraded to, if anything that we know.
+#[must_use]
+pub fn upgrade(head: &RequestHead) -> Option<Upgrade> {
+    if has_token(head, UPGRADE, "websocket") {
+        Some(Upgrade::WebSocket)
+    } else if has_token(head, UPGRADE, "tcp") {
+        Some(Upgrade::Tcp)
+    } else {
+        None
+    }
+}
+
+/// Checks the request of a client that asks for an upgrade and returns the head of the 101 that accepts it. No
 /// extension is accepted; the first subprotocol offered is echoed, since browsers insist (protocols.md section 0).
 ///
 /// # Errors
 /// [`Rejection`], the first thing that is wrong.
-pub fn accept(head: &RequestHead) -> Result<Vec<u8>, Rejection> {
+pub fn accept(head: &RequestHead, upgrade: Upgrade) -> Result<Vec<u8>, Rejection> {
     if head.method != Method::GET {
         return Err(Rejection {
             status: StatusCode::METHOD_NOT_ALLOWED,
-            reason: "a WebSocket upgrade needs the method GET",
+            reason: "an upgrade needs the method GET",
         });
     }
     if head.version != Version::HTTP_11 {
-        return Err(Rejection::bad_request("a WebSocket upgrade needs HTTP/1.1"));
+        return Err(Rejection::bad_request("an upgrade needs HTTP/1.1"));
     }
     if has_body(head) {
-        return Err(Rejection::bad_request("a WebSocket upgrade has no body"));
+        return Err(Rejection::bad_request("an upgrade has no body"));
     }
     if !has_token(head, CONNECTION, "upgrade") {
         return Err(Rejection::bad_request("the Connection header must say Upgrade"));
     }
+    match upgrade {
+        Upgrade::WebSocket => accept_websocket(head),
+        Upgrade::Tcp => {
+            Ok(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n".to_vec())
+        }
+    }
+}
+
+fn accept_websocket(head: &RequestHead) -> Result<Vec<u8>, Rejection> {
     if head.headers.get(SEC_WEBSOCKET_VERSION).map(|version| version.as_bytes().trim_ascii()) != Some(b"13") {
         return Err(Rejection {
             status: StatusCode::UPGRADE_REQUIRED,
@@ -103,7 +127,7 @@ mod tests {
 
     fn answer(request: &str) -> Result<String, (u16, &'static str)> {
         let (head, _) = parse_head(request.as_bytes()).expect("well-formed").expect("complete");
-        let text = accept(&head).map(|bytes| String::from_utf8(bytes).expect("ASCII"));
+        let text = accept(&head, Upgrade::WebSocket).map(|bytes| String::from_utf8(bytes).expect("ASCII"));
         text.map_err(|rejection| (rejection.status.as_u16(), rejection.reason))
     }
 

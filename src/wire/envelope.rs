@@ -70,10 +70,13 @@ impl<'a> Envelope<'a> {
     /// The last member called `name`: of equal keys the last counts.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&'a Field> {
-        self.fields
-            .iter()
-            .rev()
-            .find(|field| *unescaped(&self.message[field.key.clone()]) == *name.as_bytes())
+        self.fields.iter().rev().find(|field| self.is_called(field, name))
+    }
+
+    /// Whether a member is called `name`, however its key is spelled.
+    #[must_use]
+    pub fn is_called(&self, field: &Field, name: &str) -> bool {
+        *unescaped(&self.message[field.key.clone()]) == *name.as_bytes()
     }
 
     /// The unescaped text of a string; nothing if the value is none. UTF-8, but for lone surrogates, which stand as
@@ -82,6 +85,33 @@ impl<'a> Envelope<'a> {
     pub fn text(&self, field: &Field) -> Option<Cow<'a, [u8]>> {
         let between_quotes = field.value.start + 1..field.value.end.saturating_sub(1);
         (field.kind == Kind::String).then(|| unescaped(&self.message[between_quotes]))
+    }
+
+    /// The unescaped texts of an array that holds nothing but strings, as [`Envelope::text`] gives them; nothing if
+    /// the value is anything else.
+    #[must_use]
+    pub fn texts(&self, field: &Field) -> Option<Vec<Cow<'a, [u8]>>> {
+        if field.kind != Kind::Array {
+            return None;
+        }
+        let mut texts = Vec::new();
+        let mut at = skip_blanks(self.message, field.value.start + 1);
+        while at + 1 < field.value.end {
+            if self.message[at] != b'"' {
+                return None;
+            }
+            let end = skip_string(self.message, at + 1);
+            texts.push(unescaped(&self.message[at + 1..end]));
+            let comma = skip_blanks(self.message, end + 1);
+            at = skip_blanks(self.message, comma + 1);
+        }
+        Some(texts)
+    }
+
+    /// Where the brace stands that closes a message that is an object.
+    #[must_use]
+    pub fn closing_brace(&self) -> usize {
+        end_of_text(self.message, self.message.len()) - 1
     }
 
     /// The text of the last member called `name`, if that is a string.

@@ -129,8 +129,8 @@ impl Header {
     }
 }
 
-/// The header of an unfragmented, unmasked frame, as a server sends it.
-#[derive(Debug, Clone, Copy)]
+/// The header of an unmasked frame, as a server sends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerHeader {
     bytes: [u8; HEADER_LEN_MAX],
     len: u8,
@@ -140,9 +140,15 @@ impl ServerHeader {
     /// The header for a payload of `payload_len` bytes.
     #[must_use]
     pub fn new(opcode: Opcode, payload_len: usize) -> Self {
+        Self::of_fragment(opcode, true, payload_len)
+    }
+
+    /// The header for a payload of `payload_len` bytes in a message of several frames; `fin` on its last.
+    #[must_use]
+    pub fn of_fragment(opcode: Opcode, fin: bool, payload_len: usize) -> Self {
         let mut bytes = [0; HEADER_LEN_MAX];
         let header = Header {
-            fin: true,
+            fin,
             reserved: 0,
             opcode_bits: opcode as u8,
             mask: None,

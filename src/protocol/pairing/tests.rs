@@ -69,7 +69,7 @@ fn only_note(actions: &Actions) -> Note {
 fn last_note(actions: &Actions) -> Note {
     let note = actions.iter().rev().find_map(|action| match action {
         Action::Notify { note, .. } => Some(*note),
-        Action::Reply(_) | Action::Forward { .. } => None,
+        _ => None,
     });
     note.unwrap_or_else(|| panic!("no note: {actions:?}"))
 }
@@ -79,7 +79,7 @@ fn text(actions: &Actions, message: &str) -> String {
     let mut bytes = Vec::new();
     let parts = actions.iter().find_map(|action| match action {
         Action::Reply(parts) | Action::Forward { parts, .. } => Some(parts),
-        Action::Notify { .. } => None,
+        _ => None,
     });
     let Some(parts) = parts else { panic!("nothing is sent: {actions:?}") };
     protocol::write(parts, message.as_bytes(), |piece| bytes.extend_from_slice(piece));

@@ -235,3 +235,26 @@ fn a_parser_is_used_again() {
     parser.trim();
     assert!(parser.scratch.capacity() <= Parser::KEPT_BYTES);
 }
+
+#[test]
+fn an_array_of_strings_is_read() {
+    let mut parser = Parser::default();
+    for (value, expected) in [
+        ("[]", Some(vec![])),
+        ("[ ]", Some(vec![])),
+        (r#"["a"]"#, Some(vec!["a"])),
+        (r#"[ "a" , "b\"]","\u0061" ]"#, Some(vec!["a", "b\"]", "a"])),
+        (r#"["a",1]"#, None),
+        (r#"[["a"]]"#, None),
+        (r#"[null]"#, None),
+        (r#""a""#, None),
+        ("{}", None),
+    ] {
+        let message = format!(r#"{{"x":{value},"y":1}}"#);
+        let envelope = parser.parse(message.as_bytes()).expect("JSON");
+        let texts = envelope.texts(envelope.field("x").expect("there"));
+        let texts = texts.as_ref().map(|texts| texts.iter().map(|text| &**text).collect::<Vec<_>>());
+        let expected = expected.map(|texts| texts.into_iter().map(str::as_bytes).collect::<Vec<_>>());
+        assert_eq!(texts, expected, "{value}");
+    }
+}

@@ -1,0 +1,253 @@
+//! Four digits: who knows a room's number hears what is said in it (protocols.md section 4).
+//!
+//! A room outlives its members and dies of its age alone, so it has a deadline and no count. A client's place in a room
+//! carries a number that is never used again: one that is left over from a room that expired finds nobody in the
+//! room that has the same id now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Action, Actions, Part, parts, reply};
+use crate::id::{ClientId, Entropy};
+use crate::wire::close::CloseCode;
+use crate::wire::envelope::{Envelope, NotJson};
+
+/// Lowest room id.
+const ID_MIN: u16 = 1_000;
+/// Highest room id.
+const ID_MAX: u16 = 9_999;
+/// Most live rooms.
+const ROOMS_MAX: usize = (ID_MAX - ID_MIN) as usize + 1;
+
+/// A room, as its position in the table: its id less [`ID_MIN`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct RoomIndex(u16);
+
+impl RoomIndex {
+    /// Reads a room id: exactly four digits, none of the ids below [`ID_MIN`].
+    fn parse(text: &[u8]) -> Option<Self> {
+        let digits: &[u8; 4] = text.try_into().ok()?;
+        if !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let id = digits.iter().fold(0, |id, digit| id * 10 + u16::from(digit - b'0'));
+        id.checked_sub(ID_MIN).map(Self)
+    }
+
+    fn id(self) -> u64 {
+        u64::from(ID_MIN + self.0)
+    }
+
+    fn position(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Where a client sits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    room: RoomIndex,
+    /// Its key among the room's members.
+    joining: u64,
+}
+
+/// What rooms know of one client.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Where it sat down last. The room may have expired since: [`Rooms::room_of`] knows.
+    place: Option<Place>,
+}
+
+const _: () = assert!(size_of::<State>() <= 32);
+
+/// An id, and the room that has it while it lives.
+#[derive(Debug, Default)]
+struct Room {
+    /// When the room expires; none while the id is free.
+    due_ms: Option<u64>,
+    /// By the number of their joining, so in its order.
+    members: BTreeMap<u64, ClientId>,
+}
+
+/// All rooms of the home.
+#[derive(Debug)]
+pub struct Rooms {
+    /// `ROOM_TIMEOUT_MS`.
+    timeout_ms: u64,
+    /// One entry per id; empty until the first room.
+    table: Vec<Room>,
+    /// The ids that no room has, in any order.
+    free: Vec<RoomIndex>,
+    /// One entry per live room: when it expires.
+    deadlines: BTreeSet<(u64, RoomIndex)>,
+    next_joining: u64,
+}
+
+impl Rooms {
+    /// `timeout_ms`: how long a room lives after the last `create` or `join` in it.
+    #[must_use]
+    pub fn new(timeout_ms: u64) -> Self {
+        Self { timeout_ms, table: Vec::new(), free: Vec::new(), deadlines: BTreeSet::new(), next_joining: 0 }
+    }
+
+    /// The number of live rooms.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// Whether there is no live room.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.deadlines.is_empty()
+    }
+
+    /// A client has sent a message. `now_ms` is the clock that [`Rooms::handle_time`] is told.
+    pub fn handle_message(
+        &mut self,
+        state: &mut State,
+        me: ClientId,
+        parsed: Result<&Envelope<'_>, NotJson>,
+        now_ms: u64,
+        entropy: &mut Entropy,
+        out: &mut Actions,
+    ) {
+        let Ok(envelope) = parsed else { return out.push(Action::Ignore) };
+        match &*envelope.text_of("type").unwrap_or_default() {
+            b"create" => self.handle_create(state, me, now_ms, entropy, out),
+            b"join" => self.handle_join(state, me, envelope, now_ms, out),
+            b"signal" => self.handle_signal(state, me, envelope, out),
+            _ => out.push(Action::Ignore),
+        }
+    }
+
+    /// A client is gone. Nobody is told, and its room lives on.
+    pub fn handle_leave(&mut self, state: &mut State, me: ClientId) {
+        if let Some(place) = self.place_of(state, me) {
+            self.table[place.room.position()].members.remove(&place.joining);
+        }
+        state.place = None;
+    }
+
+    /// Time has come this far: rooms that are due expire, and their ids are free at once.
+    pub fn handle_time(&mut self, now_ms: u64, out: &mut Actions) {
+        while let Some(&(due_ms, index)) = self.deadlines.first()
+            && due_ms <= now_ms
+        {
+            self.deadlines.pop_first();
+            let room = std::mem::take(&mut self.table[index.position()]);
+            self.free.push(index);
+            out.extend(room.members.into_values().map(|client| Action::Close {
+                client,
+                code: Some(CloseCode::Normal),
+                reason: "Room expired",
+            }));
+        }
+    }
+
+    fn handle_create(
+        &mut self,
+        state: &mut State,
+        me: ClientId,
+        now_ms: u64,
+        entropy: &mut Entropy,
+        out: &mut Actions,
+    ) {
+        let Some(room) = self.draw(entropy) else { return out.push(reply([Part::Literal(NO_ROOMS)])) };
+        self.enter(state, me, room, now_ms);
+        out.push(entered(r#"{"type":"room_created","roomId":""#, room, me));
+    }
+
+    fn handle_join(
+        &mut self,
+        state: &mut State,
+        me: ClientId,
+        envelope: &Envelope<'_>,
+        now_ms: u64,
+        out: &mut Actions,
+    ) {
+        let named = envelope.text_of("roomId").and_then(|id| RoomIndex::parse(&id));
+        let Some(room) = named.filter(|room| self.is_live(*room)) else {
+            return out.push(reply([Part::Literal(ROOM_NOT_FOUND)]));
+        };
+        self.enter(state, me, room, now_ms);
+        out.push(entered(r#"{"type":"room_joined","roomId":""#, room, me));
+    }
+
+    fn handle_signal(&self, state: &State, me: ClientId, envelope: &Envelope<'_>, out: &mut Actions) {
+        let Some(place) = self.place_of(state, me) else { return };
+        let members = &self.table[place.room.position()].members;
+        let to: Vec<ClientId> = members.values().copied().filter(|member| *member != me).collect();
+        if to.is_empty() {
+            return;
+        }
+        let mut signal = parts([Part::Literal(r#"{"type":"signal","senderId":""#), Part::Client(me)]);
+        match envelope.field("payload") {
+            Some(payload) => signal.extend([
+                Part::Literal(r#"","payload":"#),
+                Part::Span(payload.value.clone()),
+                Part::Literal("}"),
+            ]),
+            None => signal.push(Part::Literal("\"}")),
+        }
+        out.push(Action::Broadcast { to, parts: signal });
+    }
+
+    /// Takes an id that is free.
+    fn draw(&mut self, entropy: &mut Entropy) -> Option<RoomIndex> {
+        if self.table.is_empty() {
+            self.table.resize_with(ROOMS_MAX, Room::default);
+            self.free.extend((0..=ID_MAX - ID_MIN).map(RoomIndex));
+        }
+        let free_count = self.free.len();
+        (free_count > 0).then(|| self.free.swap_remove(entropy.below(free_count)))
+    }
+
+    /// Moves a client into a room, whose time starts again.
+    fn enter(&mut self, state: &mut State, me: ClientId, index: RoomIndex, now_ms: u64) {
+        self.restart(index, now_ms);
+        if self.place_of(state, me).is_some_and(|place| place.room == index) {
+            return;
+        }
+        self.handle_leave(state, me);
+        let joining = self.next_joining;
+        self.next_joining += 1;
+        self.table[index.position()].members.insert(joining, me);
+        state.place = Some(Place { room: index, joining });
+    }
+
+    fn restart(&mut self, index: RoomIndex, now_ms: u64) {
+        let due_ms = now_ms.saturating_add(self.timeout_ms);
+        if let Some(before_ms) = self.table[index.position()].due_ms.replace(due_ms) {
+            self.deadlines.remove(&(before_ms, index));
+        }
+        self.deadlines.insert((due_ms, index));
+    }
+
+    fn is_live(&self, index: RoomIndex) -> bool {
+        self.table.get(index.position()).is_some_and(|room| room.due_ms.is_some())
+    }
+
+    /// Where a client sits, if that room is still the one in which it sat down.
+    fn place_of(&self, state: &State, me: ClientId) -> Option<Place> {
+        state.place.filter(|place| {
+            let members = &self.table[place.room.position()].members;
+            members.get(&place.joining) == Some(&me)
+        })
+    }
+}
+
+fn entered(before_room: &'static str, room: RoomIndex, me: ClientId) -> Action {
+    reply([
+        Part::Literal(before_room),
+        Part::Number(room.id()),
+        Part::Literal(r#"","myId":""#),
+        Part::Client(me),
+        Part::Literal("\"}"),
+    ])
+}
+
+const NO_ROOMS: &str = r#"{"type":"error","message":"No rooms available"}"#;
+const ROOM_NOT_FOUND: &str = r#"{"type":"error","message":"Room not found"}"#;
+
+#[cfg(test)]
+mod tests;
