@@ -25,6 +25,12 @@ pub const DIRECTORY_MESSAGE_BYTES_MAX: usize = 65_536;
 /// Rooms and introductions allow so many times [`Limits::messages_per_second_max`] before reading stops.
 pub const PAUSED_MESSAGES_FACTOR: u32 = 5;
 
+/// Most documents of one peer: each `join` walks through them. One more: close 1013 `too many documents`.
+pub const DOCUMENTS_PER_PEER_MAX: usize = 10_000;
+/// Most bytes of documents' names that are written for one message. Each of the sender's introductions takes about as
+/// many of its outbox, so a sender that would pass this is far over its bound, and is closed for it at once.
+pub const INTRODUCTION_KEYS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Bytes that wait for one end of a pipe before nothing more is read from the other. One read more may come on top.
 pub const PIPE_OUTBOX_BYTES_HIGH: usize = 256 * 1024;
 /// Bytes that wait for one end of a pipe when the other is read from again.

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::accept::{Port, accept_all};
 use super::catch::caught;
-use super::connection::{Read, serve, wait_writable};
+use super::connection::wait_writable;
 use super::driver::Driver;
 use super::gate::Gate;
 use super::socket::Socket;
+use super::sockets::deliver_sockets;
 use super::splice::{Choice, KernelPipes};
 use crate::http::{self, Caller, Overview};
 use crate::id::{ShardIndex, Slot};
@@ -82,15 +83,15 @@ pub(super) struct Core {
     /// Shut while so much mail waits that no client is read from.
     pub(super) reading: Gate,
     /// By slot.
-    sockets: RefCell<Vec<Option<Rc<Socket>>>>,
+    pub(super) sockets: RefCell<Vec<Option<Rc<Socket>>>>,
     /// Tasks that wait until their client is read from again.
-    paused: RefCell<BTreeMap<Slot, Waker>>,
+    pub(super) paused: RefCell<BTreeMap<Slot, Waker>>,
     /// Kernel pipes that raw bytes are moved through.
     pub(super) kernel_pipes: KernelPipes,
     pub(super) splice: Choice,
     mailbox: RefCell<Mailbox<Letter>>,
     /// Sockets for which there was no room in a ring.
-    waiting: RefCell<VecDeque<(ShardIndex, Letter)>>,
+    pub(super) waiting: RefCell<VecDeque<(ShardIndex, Letter)>>,
     overview: Arc<Overview>,
     started: Instant,
     /// The time of this turn, once somebody has asked for it.
@@ -180,16 +181,6 @@ async fn answer_bell(core: Rc<Core>) {
     }
 }
 
-/// Hands sockets to their cores, as far as there is room in the rings.
-fn deliver_sockets(waiting: &mut VecDeque<(ShardIndex, Letter)>, mailbox: &mut Mailbox<Letter>) {
-    for _ in 0..waiting.len() {
-        let Some((to, letter)) = waiting.pop_front() else { return };
-        if let Err(letter) = mailbox.push(to.position(), letter) {
-            waiting.push_back((to, letter));
-        }
-    }
-}
-
 impl Core {
     /// Milliseconds since the server's start, as of the beginning of this turn: the clock is read once for all that a
     /// turn handles.
@@ -221,117 +212,6 @@ impl Core {
         self.shard.borrow_mut().set_clock(at_start.as_millis() as u64);
     }
 
-    /// Takes over an accepted connection.
-    pub(super) fn open(self: &Rc<Self>, fd: OwnedFd, port: Port) {
-        // Without it small frames would wait for acknowledgements; an error only costs that.
-        let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
-        self.begin_turn();
-        let now_ms = self.now_ms();
-        let slot = match port {
-            Port::Public => self.shard.borrow_mut().handle_accept(now_ms),
-            Port::Private => self.shard.borrow_mut().handle_accept_private(now_ms),
-        };
-        self.serve(fd, slot);
-    }
-
-    /// Takes over a connection from another core.
-    fn arrive(self: &Rc<Self>, fd: OwnedFd, arrival: Arrival) {
-        let now_ms = self.now_ms();
-        let mut slot = None;
-        self.guarded("a connection arrived", |shard| slot = shard.handle_arrival(arrival, now_ms));
-        self.serve(fd, slot);
-    }
-
-    /// Starts the task of a connection that the shard has given a slot, if it has.
-    fn serve(self: &Rc<Self>, fd: OwnedFd, slot: Option<Slot>) {
-        self.end_turn_soon();
-        let Some(slot) = slot else {
-            return self.shard.borrow().counters().connections_shed.add(1);
-        };
-        let Ok(socket) = Socket::new(fd).map(Rc::new) else { return self.close(slot) };
-        let mut sockets = self.sockets.borrow_mut();
-        let index = slot.0 as usize;
-        if index >= sockets.len() {
-            sockets.resize(index + 1, None);
-        }
-        sockets[index] = Some(Rc::clone(&socket));
-        drop(sockets);
-        self.handle_events();
-        if self.is_current(slot, &socket) {
-            monoio::spawn(serve(Rc::clone(self), socket, slot));
-        } else {
-            self.close(slot);
-        }
-    }
-
-    /// Whether nothing is to be read from a client.
-    pub(super) fn is_paused(&self, slot: Slot) -> bool {
-        self.shard.borrow_mut().is_paused(slot)
-    }
-
-    /// Waits until a client is read from again.
-    pub(super) async fn resumed(&self, slot: Slot) {
-        poll_fn(|context| {
-            if !self.is_paused(slot) {
-                return Poll::Ready(());
-            }
-            self.wake_on_change(slot, context.waker());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// Has a task woken when its client is read from again, or is cut.
-    pub(super) fn wake_on_change(&self, slot: Slot, waker: &Waker) {
-        self.paused.borrow_mut().insert(slot, waker.clone());
-    }
-
-    fn wake(&self, slot: Slot) {
-        if let Some(waker) = self.paused.borrow_mut().remove(&slot) {
-            waker.wake();
-        }
-    }
-
-    /// A connection is over: its slot is free.
-    pub(super) fn close(&self, slot: Slot) {
-        self.begin_turn();
-        self.take_socket(slot);
-        let now_ms = self.now_ms();
-        self.guarded("a client left", |shard| shard.handle_gone(slot, now_ms));
-        self.end_turn_soon();
-    }
-
-    /// A client's stream has ended.
-    pub(super) fn handle_end(&self, slot: Slot) -> Read {
-        self.begin_turn();
-        let lives_on = self.shard.borrow_mut().handle_end(slot, self.now_ms());
-        self.end_turn_soon();
-        if lives_on { Read::More } else { Read::End }
-    }
-
-    /// What a client was to be sent cannot be.
-    pub(super) fn handle_write_failed(&self, slot: Slot) {
-        self.begin_turn();
-        let now_ms = self.now_ms();
-        self.guarded("a client was lost", |shard| shard.handle_write_failed(slot, now_ms));
-        self.end_turn_soon();
-    }
-
-    /// Where the kernel may move a client's bytes to, past the shard.
-    pub(super) fn splice_target(&self, slot: Slot) -> Option<Slot> {
-        self.shard.borrow_mut().splice_target(slot)
-    }
-
-    fn take_socket(&self, slot: Slot) -> Option<Rc<Socket>> {
-        self.paused.borrow_mut().remove(&slot);
-        self.sockets.borrow_mut().get_mut(slot.0 as usize).and_then(Option::take)
-    }
-
-    /// Whether this socket is still the one in its slot.
-    pub(super) fn is_current(&self, slot: Slot, socket: &Rc<Socket>) -> bool {
-        self.socket(slot).is_some_and(|current| Rc::ptr_eq(&current, socket))
-    }
-
     /// Whether the server stops; if not, `waker` is woken when it does.
     pub(super) fn is_stopping_or_wake(&self, port: Port, waker: &Waker) -> bool {
         self.acceptors.borrow_mut()[port as usize].clone_from(waker);
@@ -342,10 +222,6 @@ impl Core {
     pub(super) fn handle_accept_ended(&self) {
         self.accepting.set(self.accepting.get().saturating_sub(1));
         self.end_turn_soon();
-    }
-
-    pub(super) fn socket(&self, slot: Slot) -> Option<Rc<Socket>> {
-        self.sockets.borrow().get(slot.0 as usize).cloned().flatten()
     }
 
     /// Does something for one client. A panic is counted and logged, the client is cut, and the shard goes on.
@@ -359,7 +235,7 @@ impl Core {
 
     /// Hands the shard something that no one client is to blame for. A panic is counted and logged, and the shard
     /// goes on.
-    fn guarded(&self, what: &str, handle: impl FnOnce(&mut Shard)) {
+    pub(super) fn guarded(&self, what: &str, handle: impl FnOnce(&mut Shard)) {
         if let Err(panic) = caught(|| handle(&mut self.shard.borrow_mut())) {
             self.shard.borrow().counters().panics.add(1);
             tracing::error!("panic while {what}: {panic}");
@@ -474,22 +350,6 @@ impl Core {
         self.guarded_for(slot, || {
             self.shard.borrow_mut().handle_response(slot, &answer.bytes, answer.keep_alive);
         });
-    }
-
-    /// Sends a socket to another core. What is read from it next is read there: nothing waits for it here but
-    /// for room to write, which does no harm.
-    fn send_socket(&self, slot: Slot, to: ShardIndex, arrival: Box<Arrival>) {
-        let Some(socket) = self.take_socket(slot) else { return };
-        // Without a file for it the connection is closed.
-        if let Ok(fd) = rustix::io::fcntl_dupfd_cloexec(&*socket, 0) {
-            self.waiting.borrow_mut().push_back((to, Letter::Socket(fd, arrival)));
-        }
-    }
-
-    fn with_socket(&self, slot: Slot, act: impl FnOnce(&Socket)) {
-        if let Some(socket) = self.socket(slot) {
-            act(&socket);
-        }
     }
 
     fn deliver_mail(&self) {

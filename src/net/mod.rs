@@ -12,6 +12,7 @@ pub mod driver;
 mod gate;
 mod listen;
 mod socket;
+mod sockets;
 pub mod splice;
 
 pub(crate) use listen::listen;

@@ -18,13 +18,10 @@ use self::documents::{DocumentKey, Documents};
 use self::memberships::Memberships;
 use super::{Action, Actions, Part, Parts, parts};
 use crate::id::ClientId;
+use crate::limits::{DOCUMENTS_PER_PEER_MAX, INTRODUCTION_KEYS_BYTES_MAX};
 use crate::wire::close::CloseCode;
 use crate::wire::envelope::{Envelope, Kind, NotJson};
 use crate::wire::quote::quote;
-
-/// Most bytes of documents' names that are written for one message. Each of the sender's introductions takes about as
-/// many of its outbox, so a sender that would pass this is far over its bound, and is closed for it at once.
-const KEYS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A peer in its slab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -203,6 +200,10 @@ impl Introductions {
 
     /// Tells the peer and all others that have a document in common with it of each other.
     fn introduce(&mut self, me: PeerKey, out: &mut Actions) {
+        if self.memberships.documents(me).nth(DOCUMENTS_PER_PEER_MAX).is_some() {
+            let (client, code) = (self.peers[me.0].client, Some(CloseCode::TryAgainLater));
+            return out.push(Action::Close { client, code, reason: "too many documents" });
+        }
         let mut written = WrittenKeys::default();
         for Meeting { peer: other, documents } in self.meetings(me) {
             let Some(keys) = written.write(&documents, &self.documents) else {
@@ -317,13 +318,13 @@ struct WrittenKeys {
 }
 
 impl WrittenKeys {
-    /// The names with commas between them; nothing if [`KEYS_BYTES_MAX`] were written before. One text is always
+    /// The names with commas between them; nothing if [`INTRODUCTION_KEYS_BYTES_MAX`] were written before. One text is always
     /// written, as one message into an empty outbox always passes.
     fn write(&mut self, keys: &[DocumentKey], documents: &Documents) -> Option<Arc<str>> {
         if let Some((_, text)) = self.last.as_ref().filter(|(last_keys, _)| last_keys == keys) {
             return Some(Arc::clone(text));
         }
-        if self.bytes > KEYS_BYTES_MAX {
+        if self.bytes > INTRODUCTION_KEYS_BYTES_MAX {
             return None;
         }
         let mut text = String::new();

@@ -103,6 +103,16 @@ pub enum Action {
         /// The message.
         parts: Parts,
     },
+    /// Tell the client that the input is about whether what the [`Action::Send`] before was to send is in the
+    /// receiver's outbox: what stands in front of `about` then, and otherwise, and a closing brace behind it.
+    Confirm {
+        /// In front of `about` if it is.
+        sent: &'static str,
+        /// In front of `about` if it is not: the receiver is gone, or about to be closed.
+        unsent: &'static str,
+        /// Which message it was, in the sender's own words.
+        about: Span,
+    },
     /// Send this to all of these clients of the same home that are still there. It is rendered once.
     Broadcast {
         /// The receivers, in this order.

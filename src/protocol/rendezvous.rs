@@ -16,7 +16,7 @@ use ahash::RandomState;
 use self::place::Connection;
 pub use self::place::{Place, Role, has_roles, is_connection_path, place};
 use self::validation::{Invalid, Request};
-use super::{Action, Actions, Part, parts};
+use super::{Action, Actions, Part, Parts, parts};
 use crate::id::ClientId;
 use crate::wire::Span;
 use crate::wire::envelope::{Envelope, NotJson};
@@ -183,7 +183,7 @@ fn relay(me: ClientId, target: Option<ClientId>, data: Span, request_id: Span, o
         Part::Literal("}"),
     ]);
     out.push(Action::Send { to, parts });
-    out.push(answer(CONFIRMATION, request_id));
+    out.push(Action::Confirm { sent: CONFIRMATION, unsent: MISSING_REMOTE_CLIENT, about: request_id });
 }
 
 /// An answer that says nothing but which request it is about.
@@ -213,11 +213,11 @@ fn invalid_message(message: &[u8]) -> Action {
 }
 
 /// What is told about a client that comes, goes or is there.
-fn notice(before_client: &'static str, client: ClientId) -> super::Parts {
+fn notice(before_client: &'static str, client: ClientId) -> Parts {
     parts([Part::Literal(before_client), Part::Client(client), Part::Literal("\"}")])
 }
 
-fn broadcast(to: Vec<ClientId>, parts: super::Parts, out: &mut Actions) {
+fn broadcast(to: Vec<ClientId>, parts: Parts, out: &mut Actions) {
     if !to.is_empty() {
         out.push(Action::Broadcast { to, parts });
     }

@@ -306,13 +306,15 @@ impl Shard {
 
     /// Carries out what a dialect asked for. `message` is what the actions' spans refer to.
     pub(super) fn apply(&mut self, slot: Slot, actions: &mut Actions, message: &[u8]) {
+        let mut is_sent = false;
         for action in actions.drain(..) {
             match action {
                 Action::Reply(parts) => self.send_text(slot, &parts, message),
-                Action::Send { to, parts } => {
-                    if let Some((slot, _)) = self.clients.find(to) {
-                        self.send_text(slot, &parts, message);
-                    }
+                Action::Send { to, parts } => is_sent = self.send_to(to, &parts, message),
+                Action::Confirm { sent, unsent, about } => {
+                    let before = if is_sent { sent } else { unsent };
+                    let parts = [Part::Literal(before), Part::Span(about), Part::Literal("}")];
+                    self.send_text(slot, &parts, message);
                 }
                 Action::Broadcast { to, parts } => self.broadcast(slot, &to, &parts, message),
                 Action::Close { client, code, reason } => {
@@ -330,6 +332,13 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Sends a message to another client of this shard. Says whether it is in its outbox.
+    fn send_to(&mut self, to: ClientId, parts: &[Part], message: &[u8]) -> bool {
+        let Some((slot, _)) = self.clients.find(to) else { return false };
+        self.send_text(slot, parts, message);
+        self.clients.at(slot).is_some_and(|client| !client.is_doomed)
     }
 
     /// Sends one message to many, which is rendered once.

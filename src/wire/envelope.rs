@@ -13,6 +13,7 @@
 //! This file alone names the JSON crates. What JSON is: protocols.md section 0, JSON.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::mem;
 
 use serde::de::{DeserializeSeed, Deserializer as _, MapAccess, Visitor};
@@ -76,7 +77,7 @@ impl<'a> Envelope<'a> {
     /// Whether a member is called `name`, however its key is spelled.
     #[must_use]
     pub fn is_called(&self, field: &Field, name: &str) -> bool {
-        *unescaped(&self.message[field.key.clone()]) == *name.as_bytes()
+        is_name(&self.message[field.key.clone()], name.as_bytes())
     }
 
     /// The unescaped text of a string; nothing if the value is none. UTF-8, but for lone surrogates, which stand as
@@ -353,6 +354,16 @@ fn blot_escape(message: &mut [u8], at: usize) -> usize {
         *escaped = b'-';
     }
     at + 2
+}
+
+/// Whether this is what stands between the quotes of a key called `name`, which holds no backslash. Escapes are longer
+/// than what they stand for, so hardly any key has to be searched for them.
+fn is_name(between_quotes: &[u8], name: &[u8]) -> bool {
+    match between_quotes.len().cmp(&name.len()) {
+        Ordering::Less => false,
+        Ordering::Equal => between_quotes == name,
+        Ordering::Greater => between_quotes.contains(&b'\\') && *unescaped(between_quotes) == *name,
+    }
 }
 
 /// The text of a string, given what stands between its quotes.

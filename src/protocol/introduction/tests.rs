@@ -348,7 +348,7 @@ fn a_sender_far_over_its_outbox_is_closed_before_memory_is_short() {
     let mut actions = table.actions(&me, &join(&[&first, &second]));
     assert!(actions.pop().is_some_and(|last| last == too_slow(me.id)));
     let bytes: usize = keys_held(&actions).iter().map(|(_, len)| len).sum();
-    let bounds = KEYS_BYTES_MAX..KEYS_BYTES_MAX + 3 * NAME_BYTES;
+    let bounds = INTRODUCTION_KEYS_BYTES_MAX..INTRODUCTION_KEYS_BYTES_MAX + 3 * NAME_BYTES;
     assert!(bounds.contains(&bytes), "{bytes} bytes are held at once");
     assert!((22..40).contains(&actions.len()), "{} were told before", actions.len());
 }
@@ -365,7 +365,7 @@ fn one_introduction_passes_however_long_it_is() {
     }
     let actions = table.actions(&a, &join(&["1"]));
     assert!(matches!(actions[..], [Action::Reply(_), Action::Send { .. }]));
-    assert!(keys_held(&actions).iter().all(|(_, len)| *len > KEYS_BYTES_MAX));
+    assert!(keys_held(&actions).iter().all(|(_, len)| *len > INTRODUCTION_KEYS_BYTES_MAX));
 }
 
 #[test]
@@ -400,4 +400,15 @@ fn bytes_follow_what_is_kept() {
     table.leave(&a);
     table.leave(&b);
     assert_eq!(table.introductions.bytes(), 0);
+}
+
+#[test]
+fn who_wants_too_many_documents_is_closed() {
+    let mut table = table();
+    let client = table.connect("a");
+    let names: Vec<String> = (0..=DOCUMENTS_PER_PEER_MAX).map(|number| number.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert!(table.actions(&client, &join(&names[1..])).is_empty());
+    let actions = table.actions(&client, &join(&names[..1]));
+    assert!(matches!(&actions[..], [Action::Close { reason: "too many documents", .. }]), "{actions:?}");
 }

@@ -102,17 +102,20 @@ fn got(actions: &Actions, me: ClientId, message: &[u8]) -> Vec<Got> {
     let mut all = Vec::new();
     for action in actions {
         let (to, parts) = match action {
-            Action::Reply(parts) => (vec![me], parts),
-            Action::Send { to, parts } => (vec![*to], parts),
+            Action::Reply(parts) => (vec![me], parts.clone()),
+            Action::Send { to, parts } => (vec![*to], parts.clone()),
+            Action::Confirm { sent, about, .. } => {
+                (vec![me], parts([Part::Literal(sent), Part::Span(about.clone()), Part::Literal("}")]))
+            }
             Action::Broadcast { to, parts } => {
                 assert!(!to.is_empty(), "a broadcast to nobody");
-                (to.clone(), parts)
+                (to.clone(), parts.clone())
             }
             other => panic!("not of this dialect: {other:?}"),
         };
         let mut bytes = Vec::new();
-        protocol::write(parts, message, |piece| bytes.extend_from_slice(piece));
-        assert_eq!(bytes.len(), protocol::len_of(parts));
+        protocol::write(&parts, message, |piece| bytes.extend_from_slice(piece));
+        assert_eq!(bytes.len(), protocol::len_of(&parts));
         let text = String::from_utf8(bytes).expect("UTF-8");
         serde_json::from_str::<&RawValue>(&text).expect("JSON");
         all.extend(to.into_iter().map(|to| (to, text.clone())));
