@@ -23,6 +23,7 @@ use crate::net::core::{Letter, Parts};
 use crate::net::driver::{Choice, Decision, Driver, Runtime, decide};
 use crate::net::listen;
 use crate::plant::Planted;
+use crate::protocol::pipe::Places;
 use crate::shard::route;
 use crate::shard::{Settings, Shard};
 
@@ -280,6 +281,7 @@ fn settings(config: &Config, shards: usize, planted: Planted) -> io::Result<Sett
         allowed_origins: config.allowed_origins(),
         allow_no_origin: config.allow_no_origin,
         echo_path: config.echo_path.clone(),
+        held_pipes: Arc::new(Places::new(config.max_held_pipes)),
         planted,
     })
 }

@@ -26,6 +26,7 @@ pub(super) async fn serve(core: Rc<Core>, socket: Rc<Socket>, slot: Slot) {
             core.reading.pass().await;
         }
         if core.is_paused(slot) {
+            let _watched = core.is_paused_for_long(slot).then(|| core.watch.watch(&socket, slot));
             core.resumed(slot).await;
         }
         if socket.readable().await.is_err() {

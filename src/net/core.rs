@@ -19,6 +19,7 @@ use super::gate::Gate;
 use super::socket::Socket;
 use super::sockets::deliver_sockets;
 use super::splice::{Choice, KernelPipes};
+use super::watch::{Watch, cut_reset};
 use crate::http::{self, Caller, Overview};
 use crate::id::{ShardIndex, Slot};
 use crate::limits::{MAIL_BYTES_MAX, READ_SCRATCH_BYTES, TICK_MS};
@@ -86,6 +87,8 @@ pub(super) struct Core {
     pub(super) sockets: RefCell<Vec<Option<Rc<Socket>>>>,
     /// Tasks that wait until their client is read from again.
     pub(super) paused: RefCell<BTreeMap<Slot, Waker>>,
+    /// Connections that are not read from, but must be noticed when they are reset.
+    pub(super) watch: Watch,
     /// Kernel pipes that raw bytes are moved through.
     pub(super) kernel_pipes: KernelPipes,
     pub(super) splice: Choice,
@@ -112,6 +115,10 @@ pub(super) struct Core {
 /// Runs a core until the server has stopped. Only inside a runtime, as its root future.
 pub(super) async fn run(parts: Parts) {
     let listener = parts.listener;
+    let watch = match Watch::new() {
+        Ok(watch) => watch,
+        Err(error) => return tracing::error!("a core cannot start: {error}"),
+    };
     let core = Rc::new(Core {
         driver: parts.driver,
         shard: RefCell::new(parts.shard),
@@ -119,6 +126,7 @@ pub(super) async fn run(parts: Parts) {
         reading: Gate::default(),
         sockets: RefCell::default(),
         paused: RefCell::default(),
+        watch,
         kernel_pipes: KernelPipes::default(),
         splice: parts.splice,
         mailbox: RefCell::new(parts.mailbox),
@@ -142,6 +150,7 @@ pub(super) async fn run(parts: Parts) {
     }
     monoio::spawn(tick(Rc::clone(&core)));
     monoio::spawn(answer_bell(Rc::clone(&core)));
+    monoio::spawn(cut_reset(Rc::clone(&core)));
     poll_fn(|context| {
         core.root.borrow_mut().clone_from(context.waker());
         core.end_turn();

@@ -14,5 +14,6 @@ mod listen;
 mod socket;
 mod sockets;
 pub mod splice;
+mod watch;
 
 pub(crate) use listen::listen;

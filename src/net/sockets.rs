@@ -73,6 +73,11 @@ impl Core {
         self.shard.borrow_mut().is_paused(slot)
     }
 
+    /// Whether nothing may be read from a client for any time.
+    pub(super) fn is_paused_for_long(&self, slot: Slot) -> bool {
+        self.shard.borrow_mut().is_paused_for_long(slot)
+    }
+
     /// Waits until a client is read from again.
     pub(super) async fn resumed(&self, slot: Slot) {
         poll_fn(|context| {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ahash::RandomState;
 
@@ -96,20 +97,45 @@ pub struct Pipes {
     due: BTreeSet<(u64, ClientId)>,
     /// `PIPE_HOLD_MS`; none for no limit.
     hold_ms: Option<u64>,
-    /// This shard's share of `MAX_HELD_PIPES`.
-    held_max: usize,
+    /// How many are held on all shards, and how many may be (`MAX_HELD_PIPES`).
+    places: Arc<Places>,
+}
+
+/// A number of places that the shards of a host share.
+#[derive(Debug)]
+pub struct Places {
+    taken: AtomicUsize,
+    max: usize,
+}
+
+impl Places {
+    /// So many, all free.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), max }
+    }
+
+    fn try_take(&self) -> bool {
+        let take = |taken: usize| (taken < self.max).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    fn give_back(&self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Pipes {
-    /// `hold_ms`: how long an end may wait; 0 for ever. `held_max`: how many may. `seed` makes the hashes.
+    /// `hold_ms`: how long an end may wait; 0 for ever. `places`: where those are counted that wait.
+    /// `seed` makes the hashes.
     #[must_use]
-    pub fn new(hold_ms: u64, held_max: usize, seed: [u64; 4]) -> Self {
+    pub fn new(hold_ms: u64, places: Arc<Places>, seed: [u64; 4]) -> Self {
         let [a, b, c, d] = seed;
         Self {
             held: HashMap::with_hasher(RandomState::with_seeds(a, b, c, d)),
             due: BTreeSet::new(),
             hold_ms: (hold_ms > 0).then_some(hold_ms),
-            held_max,
+            places,
         }
     }
 
@@ -122,12 +148,12 @@ impl Pipes {
                 Outcome::Joined { partner }
             }
             Some(held) => {
-                let replaced = Some(held.client);
-                self.release(&end.key);
+                let (replaced, due) = (Some(held.client), (held.due_ms, held.client));
+                self.due.remove(&due);
                 self.hold(end, me, now_ms);
                 Outcome::Held { replaced }
             }
-            None if self.held.len() >= self.held_max => Outcome::Full,
+            None if !self.places.try_take() => Outcome::Full,
             None => {
                 self.hold(end, me, now_ms);
                 Outcome::Held { replaced: None }
@@ -175,6 +201,7 @@ impl Pipes {
     fn release(&mut self, key: &Key) {
         if let Some(held) = self.held.remove(key) {
             self.due.remove(&(held.due_ms, held.client));
+            self.places.give_back();
         }
     }
 }
@@ -194,7 +221,7 @@ mod tests {
     }
 
     fn pipes() -> Pipes {
-        Pipes::new(1_000, 2, [1, 2, 3, 4])
+        Pipes::new(1_000, Arc::new(Places::new(2)), [1, 2, 3, 4])
     }
 
     const WAITS: Outcome = Outcome::Held { replaced: None };

@@ -42,7 +42,7 @@ impl Shard {
     pub(super) fn settle(&mut self) {
         while let Some(Doomed { slot, code, reason }) = self.doomed.pop_front() {
             let Some(client) = self.clients.at(slot) else { continue };
-            if std::mem::take(&mut client.is_doomed) {
+            if client.is_doomed {
                 self.start_close(slot, code, reason);
             }
         }
@@ -51,9 +51,13 @@ impl Shard {
     /// Sends a close of our own and waits for the answer. Who is no WebSocket would not understand it: a raw end's
     /// stream just ends, anybody else is cut.
     pub(super) fn start_close(&mut self, slot: Slot, code: Option<CloseCode>, reason: &str) {
-        let is_raw = match self.clients.at(slot).map(|client| &client.stage) {
-            Some(Stage::Open(dialect)) => dialect.is_raw(),
-            _ => return self.cut(slot),
+        let Some(client) = self.clients.at(slot) else { return };
+        client.is_doomed = false;
+        let is_raw = match &client.stage {
+            Stage::Open(dialect) => dialect.is_raw(),
+            Stage::Head(_) | Stage::Answering(_) | Stage::Moving => return self.cut(slot),
+            // It is being closed already.
+            Stage::Closing | Stage::Finishing | Stage::Finished | Stage::Cut => return,
         };
         self.leave(slot, Parting::Orderly);
         if is_raw {

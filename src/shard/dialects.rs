@@ -1,5 +1,7 @@
 //! The dialects of one shard: their tables, what clients say in them, and what they ask for in turn.
 
+use std::sync::Arc;
+
 use super::clients::Stage;
 use super::mail::Mail;
 use super::pipes::{Parting, Pipe};
@@ -113,14 +115,13 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn new(settings: &Settings) -> Self {
         let (limits, seed) = (&settings.limits, settings.key_seed);
-        let held_max = limits.held_pipes_max.div_ceil(settings.shards);
         Self {
             pairing: Pairing::new(settings.requeue_on_partner_leave, settings.planted),
             rendezvous: Rendezvous::new(seed),
             directory: Directory::new(seed),
             rooms: Rooms::new(limits.room_timeout_ms),
             introductions: Introductions::new(seed),
-            pipes: Pipes::new(limits.pipe_hold_ms, held_max, seed),
+            pipes: Pipes::new(limits.pipe_hold_ms, Arc::clone(&settings.held_pipes), seed),
             introduction_bytes: 0,
         }
     }
@@ -353,7 +354,10 @@ impl Shard {
         protocol::write(parts, message, |piece| bytes.extend_from_slice(piece));
         let Ok(transit) = self.buffers.transit(bytes.into()) else { return self.doom_busy(from) };
         for id in to {
-            let Some((slot, _)) = self.clients.find(*id) else { continue };
+            let Some((slot, client)) = self.clients.find(*id) else { continue };
+            if let Stage::Open(Dialect::Rendezvous(_)) = client.stage {
+                self.counters.rendezvous_sent.add(1);
+            }
             self.counters.messages_sent.add(1);
             let len = transit.bytes().len();
             self.send(slot, len, |outbox, buffers| outbox.append_shared(&transit, buffers));

@@ -32,6 +32,7 @@ use crate::metrics::Counters;
 use crate::plant::{Plant, Planted};
 use crate::protocol::Actions;
 use crate::protocol::lobby;
+use crate::protocol::pipe::Places;
 use crate::websocket::CloseCode;
 use crate::wire::envelope::Parser;
 use crate::wire::http::RequestHead;
@@ -87,6 +88,8 @@ pub struct Settings {
     pub allow_no_origin: bool,
     /// `ECHO_PATH`.
     pub echo_path: Option<String>,
+    /// The pipe ends of all shards that wait for the other.
+    pub held_pipes: Arc<Places>,
     /// A bug for a test to find.
     pub planted: Planted,
 }

@@ -60,6 +60,14 @@ impl Shard {
         self.clients.at(slot).is_some_and(|client| client.paused.is_paused())
     }
 
+    /// Whether it may stay paused for any time, so that its end must be noticed otherwise than by reading.
+    #[must_use]
+    pub fn is_paused_for_long(&mut self, slot: Slot) -> bool {
+        self.clients
+            .at(slot)
+            .is_some_and(|client| client.paused.has(Reason::Ended) || client.paused.has(Reason::Hold))
+    }
+
     pub(super) fn pause(&mut self, slot: Slot, reason: Reason) {
         if let Some(client) = self.clients.at(slot) {
             client.paused.add(reason);

@@ -19,6 +19,7 @@ fn settings() -> Settings {
         allowed_origins: Vec::new(),
         allow_no_origin: false,
         echo_path: Some("/echo".into()),
+        held_pipes: Arc::new(Places::new(Limits::HELD_PIPES_MAX)),
         planted: Planted::default(),
     }
 }

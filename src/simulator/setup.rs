@@ -64,6 +64,7 @@ fn settings(chance: &mut Chance, shards: usize, is_flood: bool, plant: Option<Pl
         allowed_origins: Vec::new(),
         allow_no_origin: false,
         echo_path: None,
+        held_pipes: Arc::new(crate::protocol::pipe::Places::new(Limits::HELD_PIPES_MAX)),
         planted: Planted::new(plant),
     }
 }

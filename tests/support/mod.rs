@@ -3,6 +3,8 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses its part")]
 
 mod client;
+pub(crate) mod dialects;
+pub(crate) mod pipes;
 mod raw;
 mod server;
 

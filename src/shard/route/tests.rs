@@ -1,9 +1,12 @@
 //! Paths, as protocols.md section 0 lists them.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::id::HostId;
 use crate::limits::Limits;
 use crate::plant::Planted;
+use crate::protocol::pipe::Places;
 use crate::shard::Offered;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF";
@@ -19,6 +22,7 @@ fn settings(offered: Offered) -> Settings {
         allowed_origins: Vec::new(),
         allow_no_origin: false,
         echo_path: Some("/echo".into()),
+        held_pipes: Arc::new(Places::new(Limits::HELD_PIPES_MAX)),
         planted: Planted::default(),
     }
 }
