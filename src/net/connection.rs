@@ -20,7 +20,7 @@ pub(super) enum Read {
 /// Reads from a connection until its end, or until it moves to another core.
 pub(super) async fn serve(core: Rc<Core>, socket: Rc<Socket>, slot: Slot) {
     // Whether so many bytes come at a time that moving them in the kernel pays.
-    let mut is_bulk = core.splice.splices(0);
+    let mut is_bulk = core.splice.splices_at_first();
     loop {
         if core.reading.is_shut() {
             core.reading.pass().await;

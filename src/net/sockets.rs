@@ -107,6 +107,8 @@ impl Core {
         self.take_socket(slot);
         let now_ms = self.now_ms();
         self.guarded("a client left", |shard| shard.handle_gone(slot, now_ms));
+        // Now, before the slot is somebody else's.
+        self.handle_events();
         self.end_turn_soon();
     }
 
@@ -114,6 +116,7 @@ impl Core {
     pub(super) fn handle_end(&self, slot: Slot) -> Read {
         self.begin_turn();
         let lives_on = self.shard.borrow_mut().handle_end(slot, self.now_ms());
+        self.handle_events();
         self.end_turn_soon();
         if lives_on { Read::More } else { Read::End }
     }
@@ -123,6 +126,7 @@ impl Core {
         self.begin_turn();
         let now_ms = self.now_ms();
         self.guarded("a client was lost", |shard| shard.handle_write_failed(slot, now_ms));
+        self.handle_events();
         self.end_turn_soon();
     }
 

@@ -23,14 +23,15 @@ const KERNEL_PIPE_BYTES: usize = 1024 * 1024;
 /// Kernel pipes that a core keeps for the next who needs one.
 const KERNEL_PIPES_MAX: usize = 16;
 
-/// A read that brings less than this is followed by another read, one that brings more by splice(2).
-const SPLICE_BYTES_MIN: usize = 32 * 1024;
+/// Below so many bytes at a time recv(2) and send(2) take less CPU than splice(2), above it more
+/// (docs/BENCHMARKS.md, pipes).
+const SPLICE_BYTES_MIN: usize = 8 * 1024;
 
 /// What moves raw bytes (`PIPE_SPLICE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Choice {
-    /// splice(2) for streams that fill our buffer, recv(2) and send(2) for those that do not.
+    /// splice(2) for streams that bring much at a time, recv(2) and send(2) for others.
     Auto,
     /// splice(2).
     Always,
@@ -39,7 +40,12 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// Whether the bytes of a raw end that has just brought `count` are to be moved by splice(2).
+    /// Whether a raw end's bytes are to be moved by splice(2) before anything is known of its stream.
+    pub(super) fn splices_at_first(self) -> bool {
+        self == Self::Always
+    }
+
+    /// Whether the next bytes of a raw end that has just brought `count` are to be moved by splice(2).
     pub(super) fn splices(self, count: usize) -> bool {
         match self {
             Self::Auto => count >= SPLICE_BYTES_MIN,

@@ -29,7 +29,7 @@ impl Watch {
 
     /// Watches a connection until what is returned is dropped.
     pub(super) fn watch<'a>(&'a self, socket: &'a Socket, slot: Slot) -> Watched<'a> {
-        let flags = EventFlags::ERR | EventFlags::ET | EventFlags::ONESHOT;
+        let flags = EventFlags::ERR | EventFlags::ET;
         // Without it the reset is noticed when something is written.
         let _ = epoll::add(&self.epoll, socket, EventData::new_u64(slot.0.into()), flags);
         Watched { watch: self, socket }
@@ -64,7 +64,8 @@ pub(super) async fn cut_reset(core: Rc<Core>) {
         let Ok((found, _)) = epoll::wait(&core.watch.epoll, &mut events, Some(&Timespec::default())) else {
             continue;
         };
-        for event in found {
+        // A stream that has ended in order both ways is reported as well; that is no loss.
+        for event in found.iter().filter(|event| { event.flags }.contains(EventFlags::ERR)) {
             core.handle_write_failed(Slot(event.data.u64() as u32));
         }
     }

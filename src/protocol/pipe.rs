@@ -191,7 +191,8 @@ impl Pipes {
     }
 
     fn hold(&mut self, end: &End, client: ClientId, now_ms: u64) {
-        let due_ms = self.hold_ms.map_or(u64::MAX, |hold_ms| now_ms.saturating_add(hold_ms));
+        // One more: both times are cut off to whole milliseconds, and nobody is to be closed early.
+        let due_ms = self.hold_ms.map_or(u64::MAX, |hold_ms| now_ms.saturating_add(hold_ms + 1));
         if self.hold_ms.is_some() {
             self.due.insert((due_ms, client));
         }
@@ -277,9 +278,9 @@ mod tests {
         let mut pipes = pipes();
         pipes.handle_connect(&end("A", "B"), a, 0);
         pipes.handle_connect(&end("A", "C"), b, 500);
-        assert_eq!(pipes.poll_expired(999), None);
-        assert_eq!(pipes.poll_expired(1_000), Some(a));
         assert_eq!(pipes.poll_expired(1_000), None);
+        assert_eq!(pipes.poll_expired(1_001), Some(a));
+        assert_eq!(pipes.poll_expired(1_001), None);
         pipes.handle_leave(&end("A", "B"), a);
         pipes.handle_leave(&end("A", "C"), b);
         assert_eq!(pipes.poll_expired(u64::MAX - 1), None);

@@ -179,7 +179,8 @@ impl Shard {
         if self.settings.planted.is(Plant::PanicOnDemand) && message == b"panic" {
             panic!("planted");
         }
-        if let Dialect::Rendezvous(_) = dialect {
+        let is_rendezvous = matches!(dialect, Dialect::Rendezvous(_));
+        if is_rendezvous {
             self.counters.rendezvous_received.add(1);
         }
         let rate = dialect.rate(&self.settings.limits);
@@ -199,6 +200,9 @@ impl Shard {
             unix_ms: self.unix_ms_at_start + self.now_ms,
         };
         context.handle_message(dialect, client.id, message, &mut actions);
+        if is_rendezvous {
+            self.count_rendezvous_sent(&actions);
+        }
         self.apply(slot, &mut actions, message);
         self.actions = actions;
         if has_members {
@@ -232,6 +236,16 @@ impl Shard {
         }
     }
 
+    /// Counts what goes to rendezvous clients, as its original's dashboards do.
+    fn count_rendezvous_sent(&self, actions: &Actions) {
+        let receivers = |action: &Action| match action {
+            Action::Reply(_) | Action::Send { .. } | Action::Confirm { .. } => 1,
+            Action::Broadcast { to, .. } => to.len(),
+            Action::Close { .. } | Action::Ignore | Action::Forward { .. } | Action::Notify { .. } => 0,
+        };
+        self.counters.rendezvous_sent.add(actions.iter().map(receivers).sum::<usize>() as u64);
+    }
+
     /// A client that has just been opened is greeted.
     pub(super) fn greet(&mut self, slot: Slot) {
         let Some(client) = self.clients.at(slot) else { return };
@@ -250,6 +264,7 @@ impl Shard {
         let state = self.tables.rendezvous.handle_connect(place, client.id, &mut actions);
         client.stage = Stage::Open(Dialect::Rendezvous(state));
         self.counters.rendezvous_clients.add(1);
+        self.count_rendezvous_sent(&actions);
         self.apply(slot, &mut actions, &[]);
         self.actions = actions;
     }
@@ -293,6 +308,7 @@ impl Shard {
             Dialect::Rendezvous(state) => {
                 self.counters.rendezvous_clients.sub(1);
                 self.tables.rendezvous.handle_leave(&state, id, &mut actions);
+                self.count_rendezvous_sent(&actions);
             }
             Dialect::Directory(mut state) => {
                 self.tables.directory.handle_leave(&mut state, id, &mut actions);
@@ -354,10 +370,7 @@ impl Shard {
         protocol::write(parts, message, |piece| bytes.extend_from_slice(piece));
         let Ok(transit) = self.buffers.transit(bytes.into()) else { return self.doom_busy(from) };
         for id in to {
-            let Some((slot, client)) = self.clients.find(*id) else { continue };
-            if let Stage::Open(Dialect::Rendezvous(_)) = client.stage {
-                self.counters.rendezvous_sent.add(1);
-            }
+            let Some((slot, _)) = self.clients.find(*id) else { continue };
             self.counters.messages_sent.add(1);
             let len = transit.bytes().len();
             self.send(slot, len, |outbox, buffers| outbox.append_shared(&transit, buffers));

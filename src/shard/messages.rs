@@ -37,7 +37,9 @@ impl Shard {
     pub(super) fn handle_frames(&mut self, slot: Slot, input: &mut [u8]) {
         let mut cursor = 0;
         loop {
-            self.settle();
+            if !self.doomed.is_empty() {
+                self.settle();
+            }
             let Some(client) = self.clients.at(slot) else { return };
             let Stage::Open(dialect) = &client.stage else {
                 return self.discard(slot, &mut input[cursor..]);
@@ -187,10 +189,6 @@ impl Shard {
     }
 
     pub(super) fn send_text(&mut self, slot: Slot, parts: &[Part], message: &[u8]) {
-        let Some(client) = self.clients.at(slot) else { return };
-        if let Stage::Open(Dialect::Rendezvous(_)) = client.stage {
-            self.counters.rendezvous_sent.add(1);
-        }
         let payload_len = protocol::len_of(parts);
         let header = ServerHeader::new(Opcode::Text, payload_len);
         self.counters.messages_sent.add(1);

@@ -137,20 +137,20 @@ fn named(
             let end = pipe::End::new(me.as_bytes(), other.as_bytes(), document.as_bytes(), is_raw);
             Ok(Opening::Pipe(end))
         }
-        ("connection" | "connect", [remote]) => Ok(short_form(remote, query)),
+        ("connection" | "connect", [remote]) => Ok(short_form(remote, query, is_raw)),
         _ => Err(NoRoute::NotFound),
     }
 }
 
 /// The short form of a pipe's URL, made the long one by its query if that says enough.
-fn short_form(remote: &str, query: Option<&str>) -> Opening {
+fn short_form(remote: &str, query: Option<&str>, is_raw: bool) -> Opening {
     let value = |name: &str| {
         let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
         pairs.find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
     };
     match (value("local"), value("document")) {
         (Some(local), Some(document)) => {
-            Opening::Pipe(pipe::End::new(local.as_bytes(), remote.as_bytes(), document.as_bytes(), false))
+            Opening::Pipe(pipe::End::new(local.as_bytes(), remote.as_bytes(), document.as_bytes(), is_raw))
         }
         _ => Opening::ShortPipe(remote.into()),
     }

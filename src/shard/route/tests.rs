@@ -90,7 +90,7 @@ fn each_path_leads_where_it_should() {
 fn raw_bytes_take_the_long_form_alone() {
     for (url, expected) in [
         ("/connection/a/b/c", "raw pipe"),
-        ("/connect/a?local=b&document=c", "404"),
+        ("/connect/a?local=b&document=c", "raw pipe"),
         ("/connect/a", "404"),
         ("/ws", "404"),
         ("/", "404"),
