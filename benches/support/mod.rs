@@ -6,8 +6,9 @@ use std::sync::Arc;
 use parlor::id::{HostId, ShardIndex, Slot};
 use parlor::limits::Limits;
 use parlor::plant::Planted;
+use parlor::protocol::pipe::Places;
 use parlor::shard::mail::Mail;
-use parlor::shard::{Settings, Shard};
+use parlor::shard::{Offered, Settings, Shard};
 use parlor::wire::frame::{HEADER_LEN_MAX, Header, Opcode};
 use parlor::wire::mask::Mask;
 
@@ -52,7 +53,9 @@ pub(crate) fn settings() -> Settings {
         host: HostId(1),
         shards: 2,
         limits: Limits { messages_per_second_max: u32::MAX, ..Limits::default() },
-        pairing: true,
+        offered: Offered::ALL,
+        key_seed: [1, 2, 3, 4],
+        held_pipes: Arc::new(Places::new(Limits::HELD_PIPES_MAX)),
         requeue_on_partner_leave: true,
         allowed_origins: Vec::new(),
         allow_no_origin: false,
