@@ -1,18 +1,19 @@
 //! Load generator and verifier for signaling servers.
 //!
-//! `client` is a WebSocket client that knows no dialect; `pairing` and `payload` are what it says; `scenarios` are
-//! what is measured or checked. One task per connection on monoio, one runtime per thread; the first thread only
+//! `client` is a WebSocket client that knows no dialect, `raw` an end of a raw pipe; `dialects` and `payload` are what
+//! they say; `scenarios` are what is measured or checked. One task per connection on monoio, one runtime per thread; the first thread only
 //! directs.
 
 mod client;
+mod dialects;
 mod failure;
 mod latency;
 mod net;
 mod options;
-mod pairing;
 mod payload;
 mod prng;
 mod process;
+mod raw;
 mod report;
 mod scenarios;
 
@@ -22,7 +23,7 @@ use clap::Parser;
 
 use crate::failure::Failure;
 use crate::options::{Cli, Command, Scenario, ScenarioArgs};
-use crate::scenarios::{churn, compare, idle, run, verify};
+use crate::scenarios::{churn, compare, idle, pipe, run, verify};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,10 +38,11 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Run { scenario, options } => start(scenario, &options),
-        Command::Pairing(options) => start(Scenario::Pairing, &options),
+        Command::Relay(options) => start(Scenario::Relay, &options),
         Command::Idle(options) => start(Scenario::Idle, &options),
         Command::Churn(options) => start(Scenario::Churn, &options),
         Command::Verify(options) => start(Scenario::Verify, &options),
+        Command::Pipe(options) => pipe::run(&options),
         Command::Compare(options) => compare::run(&options),
     }
 }
@@ -48,7 +50,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
 fn start(scenario: Scenario, options: &ScenarioArgs) -> Result<u8, Failure> {
     options.refuse_meaningless(scenario)?;
     match scenario {
-        Scenario::Pairing => run::run(options),
+        Scenario::Relay => run::run(options),
         Scenario::Idle => idle::run(options),
         Scenario::Churn => churn::run(options),
         Scenario::Verify => verify::run(options),

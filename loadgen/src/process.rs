@@ -40,7 +40,13 @@ impl CpuReading {
 pub(crate) fn memory_bytes(pid: u32) -> io::Result<u64> {
     let text =
         fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).map_err(|error| no_process(pid, &error))?;
-    rollup_bytes(&text).ok_or_else(|| io::Error::other("smaps_rollup has no line Pss_Anon"))
+    kilobytes(&text, "Pss_Anon:").ok_or_else(|| io::Error::other("smaps_rollup has no line Pss_Anon"))
+}
+
+/// All memory of a process that is in RAM, in bytes: `VmRSS` of `/proc/<pid>/status`.
+pub(crate) fn rss_bytes(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).map_err(|error| no_process(pid, &error))?;
+    kilobytes(&text, "VmRSS:").ok_or_else(|| io::Error::other("status has no line VmRSS"))
 }
 
 /// What each of `count` costs, given readings before and after they came; less than nothing is nothing.
@@ -48,8 +54,9 @@ pub(crate) fn bytes_per(count: usize, before: u64, after: u64) -> f64 {
     after.saturating_sub(before) as f64 / count.max(1) as f64
 }
 
-fn rollup_bytes(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
+/// The bytes of a line `<name> <kilobytes> kB`.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(first_number(line)? * 1024)
 }
 
@@ -78,6 +85,8 @@ mod tests {
     #[test]
     fn one_s_own_process_can_be_read() {
         assert!(memory_bytes(std::process::id()).expect("own memory") > 0);
+        let own = memory_bytes(std::process::id()).expect("own memory");
+        assert!(rss_bytes(std::process::id()).expect("own memory") > own / 2);
         CpuReading::of(std::process::id()).expect("own threads");
         assert!(
             CpuReading::of(u32::MAX).expect_err("no such process").to_string().contains("cannot be read")
@@ -86,8 +95,9 @@ mod tests {
 
     #[test]
     fn the_rollup_is_in_kilobytes() {
-        assert_eq!(rollup_bytes("Rss: 9 kB\nPss_Anon:       12 kB\nPss_File: 3 kB\n"), Some(12_288));
-        assert_eq!(rollup_bytes("Rss: 9 kB\n"), None);
+        let text = "Rss: 9 kB\nPss_Anon:       12 kB\nPss_File: 3 kB\n";
+        assert_eq!(kilobytes(text, "Pss_Anon:"), Some(12_288));
+        assert_eq!(kilobytes("Rss: 9 kB\n", "Pss_Anon:"), None);
     }
 
     #[test]

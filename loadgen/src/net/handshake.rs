@@ -1,4 +1,4 @@
-//! The client's half of the WebSocket upgrade, RFC 6455 section 4.1.
+//! The client's half of an HTTP upgrade: to WebSocket (RFC 6455 section 4.1), or to a raw stream.
 
 use std::io;
 
@@ -13,11 +13,43 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// Longest head of an answer that is read.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Asks for the upgrade, waits for the answer, and returns the bytes that came behind it.
-pub(crate) async fn upgrade(socket: &Socket, target: &Target) -> Result<Vec<u8>, Failure> {
+/// What a connection becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Frames.
+    WebSocket,
+    /// Bytes.
+    Tcp,
+}
+
+impl Protocol {
+    /// Its name in the `Upgrade` header.
+    fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// What people call it.
+    fn what(self) -> &'static str {
+        match self {
+            Self::WebSocket => "WebSocket",
+            Self::Tcp => "raw stream",
+        }
+    }
+}
+
+/// Asks for the upgrade of `path`, waits for the answer, and returns the bytes that came behind it.
+pub(crate) async fn upgrade(
+    socket: &Socket,
+    target: &Target,
+    path: &str,
+    protocol: Protocol,
+) -> Result<Vec<u8>, Failure> {
     let lost =
         |error: io::Error| Failure::Handshake(format!("{}: lost while upgrading: {error}", target.url));
-    send_all(socket, request(target).as_bytes()).await.map_err(lost)?;
+    send_all(socket, request(target, path, protocol).as_bytes()).await.map_err(lost)?;
     let mut answer = Vec::new();
     let mut piece = [0; 2048];
     loop {
@@ -29,7 +61,7 @@ pub(crate) async fn upgrade(socket: &Socket, target: &Target) -> Result<Vec<u8>,
             Err(error) => return Err(lost(error)),
         }
         if let Some(end) = memchr::memmem::find(&answer, b"\r\n\r\n") {
-            check(&String::from_utf8_lossy(&answer[..end]), target)?;
+            check(&String::from_utf8_lossy(&answer[..end]), target, path, protocol)?;
             return Ok(answer.split_off(end + 4));
         }
         if answer.len() > HEAD_BYTES_MAX {
@@ -49,40 +81,40 @@ async fn send_all(socket: &Socket, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn request(target: &Target) -> String {
+fn request(target: &Target, path: &str, protocol: Protocol) -> String {
     let origin = target.origin.as_ref().map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
+    let websocket = match protocol {
+        Protocol::WebSocket => format!("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"),
+        Protocol::Tcp => String::new(),
+    };
     format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{origin}\r\n",
-        target.url.path,
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: {}\r\n{websocket}{origin}\r\n",
         target.url.authority(),
+        protocol.name(),
     )
 }
 
-fn check(head: &str, target: &Target) -> Result<(), Failure> {
+fn check(head: &str, target: &Target, path: &str, protocol: Protocol) -> Result<(), Failure> {
     let status = head.lines().next().unwrap_or_default();
+    let problem = |text: String| Err(Failure::Handshake(format!("{}: {text}", target.url)));
     let code = status.split(' ').nth(1).unwrap_or_default();
     if code == "404" {
-        let path = &target.url.path;
-        return Err(Failure::Handshake(format!(
-            "{}: no such path ({path}), the server says `{status}`",
-            target.url
-        )));
+        return problem(format!("no such path ({path}), the server says `{status}`"));
     }
     if code != "101" || !status.starts_with("HTTP/1.1 ") {
-        return Err(Failure::Handshake(format!(
-            "{}: not a WebSocket, the server says `{status}`",
-            target.url
-        )));
+        return problem(format!("not a {}, the server says `{status}`", protocol.what()));
     }
-    let accepted = head
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .any(|(name, value)| name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == ACCEPT);
-    if !accepted {
-        return Err(Failure::Handshake(format!("{}: 101 with a wrong Sec-WebSocket-Accept", target.url)));
+    let has = |name: &str, value: &str| {
+        let fields = head.lines().filter_map(|line| line.split_once(':'));
+        fields.into_iter().any(|(is, text)| is.eq_ignore_ascii_case(name) && text.trim() == value)
+    };
+    match protocol {
+        Protocol::WebSocket if !has("sec-websocket-accept", ACCEPT) => {
+            problem("101 with a wrong Sec-WebSocket-Accept".to_owned())
+        }
+        Protocol::Tcp if !has("upgrade", "tcp") => problem("101 without `Upgrade: tcp`".to_owned()),
+        Protocol::WebSocket | Protocol::Tcp => Ok(()),
     }
-    Ok(())
 }
 
 fn ended(answer: &[u8], target: &Target) -> Failure {
@@ -102,19 +134,27 @@ mod tests {
 
     #[test]
     fn the_request_names_host_path_and_origin() {
-        let request = request(&target());
-        assert!(request.starts_with("GET /ws HTTP/1.1\r\nHost: 127.0.0.1:1\r\n"), "{request}");
-        assert!(request.ends_with("Origin: https://example.org\r\n\r\n"), "{request}");
+        let websocket = request(&target(), "/ws", Protocol::WebSocket);
+        assert!(websocket.starts_with("GET /ws HTTP/1.1\r\nHost: 127.0.0.1:1\r\n"), "{websocket}");
+        assert!(websocket.contains("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"), "{websocket}");
+        assert!(websocket.ends_with("Origin: https://example.org\r\n\r\n"), "{websocket}");
+        let raw = request(&target(), "/connection/a/b/c", Protocol::Tcp);
+        assert!(raw.contains("Upgrade: tcp\r\nOrigin:"), "{raw}");
     }
 
     #[test]
     fn answers_are_told_apart() {
-        let says = |head: &str| check(head, &target()).map_err(|failure| failure.to_string());
+        let says = |head: &str, protocol| {
+            check(head, &target(), "/ws", protocol).map_err(|failure| failure.to_string())
+        };
+        let websocket = |head: &str| says(head, Protocol::WebSocket);
         let good = format!("HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: {ACCEPT}");
-        assert_eq!(says(&good), Ok(()));
-        assert!(says("HTTP/1.1 404 Not Found").expect_err("404").contains("no such path (/ws)"));
-        assert!(says("HTTP/1.1 200 OK").expect_err("200").contains("`HTTP/1.1 200 OK`"));
-        assert!(says("SSH-2.0-x").expect_err("no HTTP").contains("not a WebSocket"));
-        assert!(says("HTTP/1.1 101 x\r\nSec-WebSocket-Accept: no").expect_err("key").contains("wrong"));
+        assert_eq!(websocket(&good), Ok(()));
+        assert!(websocket("HTTP/1.1 404 Not Found").expect_err("404").contains("no such path (/ws)"));
+        assert!(websocket("HTTP/1.1 200 OK").expect_err("200").contains("`HTTP/1.1 200 OK`"));
+        assert!(websocket("SSH-2.0-x").expect_err("no HTTP").contains("not a WebSocket"));
+        assert!(websocket("HTTP/1.1 101 x\r\nSec-WebSocket-Accept: no").expect_err("key").contains("wrong"));
+        assert_eq!(says("HTTP/1.1 101 x\r\nUpgrade: tcp", Protocol::Tcp), Ok(()));
+        assert!(says(&good, Protocol::Tcp).expect_err("no tcp").contains("Upgrade: tcp"));
     }
 }

@@ -69,6 +69,12 @@ impl Socket {
         let _ = rustix::net::shutdown(fd::borrow(&self.stream), Shutdown::Read);
     }
 
+    /// Says that nothing more will be sent: the other side sees the end of the stream behind what was sent.
+    pub(crate) fn stop_writing(&self) {
+        // A socket that is not connected any more needs no end.
+        let _ = rustix::net::shutdown(fd::borrow(&self.stream), Shutdown::Write);
+    }
+
     /// Makes the close that follows a TCP reset.
     pub(crate) fn reset_on_close(&self) {
         // Where it fails the close is an ordinary one.

@@ -1,10 +1,13 @@
 //! `churn`: pairs connect, exchange one set of messages, and leave, again and again.
 //!
-//! A cycle of a client: connect, `ready`, `available`, `matched`; an offer or an answer and ten candidates each way;
-//! `leave` and a WebSocket close that the server answers. A client whose partner goes before the set is complete (it
-//! was put back in the queue and matched with one on its way out) begins the exchange anew with the next partner.
+//! A cycle of a client: connect, and say what it takes in its dialect to have a partner; an offer or an answer and ten
+//! candidates each way (introductions: eleven `Join`); `leave` where the dialect has it, and a WebSocket close that the
+//! server answers. In pairing partners are whoever the server finds, and a client whose partner goes before the set is
+//! complete (it was put back in the queue and matched with one on its way out) begins the exchange anew with the next
+//! one. Elsewhere partners are fixed, and meet under new names in each cycle, or in the same room.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +15,15 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::fleet::{self, Live};
+use super::member::Member;
 use super::run::{per_second, rate_limit_warning, ratio};
 use super::stage::{Phase, Stage};
 use crate::client::{Connection, Ending};
+use crate::dialects::{Dialect, Group, Heard, Seat, Told};
 use crate::failure::Failure;
 use crate::latency::{Latency, Quantiles};
 use crate::net::target::Target;
 use crate::options::{CommonArgs, ScenarioArgs};
-use crate::pairing::{AVAILABLE, Event, LEAVE};
 use crate::payload::{ICE_PER_SET, PayloadKind, Role, Script, Stamp};
 use crate::process::CpuReading;
 use crate::report::{self, Figures, Row};
@@ -31,6 +35,7 @@ const SET: usize = 1 + ICE_PER_SET;
 #[derive(Serialize)]
 struct Options {
     url: String,
+    dialect: Dialect,
     clients: usize,
     duration_s: f64,
     #[serde(flatten)]
@@ -84,6 +89,7 @@ pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
     let target = options.target()?;
     let read = Options {
         url: target.url.to_string(),
+        dialect: options.dialect,
         clients: options.clients.unwrap_or(PAIRS_DEFAULT),
         duration_s: options.traffic.duration().as_secs_f64(),
         common: options.common.clone(),
@@ -108,16 +114,25 @@ fn direct(options: &Options, pid: Option<u32>, stage: &Stage) -> Result<Option<u
 
 /// A thread with clients.
 async fn work(options: &Options, target: &Target, thread: usize, stage: Arc<Stage>) -> Tally {
-    let Ok(script) = Script::new(PayloadKind::Mixed) else { return Tally::default() };
+    let kind = match options.dialect {
+        Dialect::Introductions => PayloadKind::Ice,
+        Dialect::Pairing | Dialect::Rendezvous | Dialect::Directory | Dialect::Rooms | Dialect::Pipes => {
+            PayloadKind::Mixed
+        }
+    };
+    let Ok(script) = Script::new(kind, options.dialect) else { return Tally::default() };
     let shared = Rc::new(Shared {
         stage: Arc::clone(&stage),
+        dialect: options.dialect,
         target: target.clone(),
         script,
         tally: RefCell::default(),
         connections: RefCell::new(Vec::new()),
+        meetings: RefCell::default(),
         live: Live::default(),
     });
-    for (place, index) in fleet::share(options.clients * 2, thread, options.common.threads).enumerate() {
+    let indices = fleet::share_groups(options.clients, 2, thread, options.common.threads);
+    for (place, index) in indices.enumerate() {
         shared.connections.borrow_mut().push(None);
         shared.live.enter();
         let shared = Rc::clone(&shared);
@@ -140,39 +155,60 @@ async fn work(options: &Options, target: &Target, thread: usize, stage: Arc<Stag
     shared.tally.take()
 }
 
+/// What a pair keeps over its cycles.
+#[derive(Debug, Default)]
+struct Meeting {
+    room: Rc<RefCell<Option<String>>>,
+    /// By cycle: a client may begin the next one while its partner still ends the last.
+    groups: HashMap<u64, Rc<Group>>,
+}
+
+impl Meeting {
+    fn group(&mut self, cycle: u64) -> Rc<Group> {
+        self.groups.retain(|known, _| known + 1 >= cycle);
+        let room = Rc::clone(&self.room);
+        Rc::clone(self.groups.entry(cycle).or_insert_with(|| Rc::new(Group::in_room(room))))
+    }
+}
+
 /// What the clients of a thread share.
 #[derive(Debug)]
 struct Shared {
     stage: Arc<Stage>,
+    dialect: Dialect,
     target: Target,
     script: Script,
     tally: RefCell<Tally>,
     connections: RefCell<Vec<Option<Rc<Connection>>>>,
+    meetings: RefCell<HashMap<usize, Meeting>>,
     live: Live,
 }
 
 impl Shared {
     /// One cycle after the other.
     async fn cycles(self: &Rc<Self>, place: usize, index: usize) -> Result<(), Failure> {
+        let mut seat = Seat::of(index, 2);
         while !self.stage.reached(Phase::Stopped) {
             let start = Instant::now();
-            let connection = Connection::open(&self.target, index).await?;
+            let path = self.dialect.path(&seat, &self.target.url.path);
+            let connection = Connection::open(&self.target, &path, index).await?;
             if self.stage.reached(Phase::Stopped) {
                 break;
             }
             self.connections.borrow_mut()[place] = Some(Rc::clone(&connection));
-            let cycle = Cycle::new(&connection, self);
-            let ending = connection.serve(|message| cycle.on_message(message)).await;
+            let group = self.meetings.borrow_mut().entry(seat.group).or_default().group(seat.cycle);
+            let ending = Cycle::start(connection, self, seat, group).await;
             self.connections.borrow_mut()[place] = None;
             if self.stage.reached(Phase::Stopped) {
                 break;
             }
-            if !cycle.is_complete() || !matches!(ending, Ending::Closed(1000, _)) {
+            if let Some(ending) = ending {
                 return Err(Failure::Server(format!(
                     "a connection ended in the middle of its cycle: {ending:?}"
                 )));
             }
             self.completed(start);
+            seat.cycle += 1;
         }
         Ok(())
     }
@@ -188,25 +224,38 @@ impl Shared {
 
 /// One connection of a client.
 #[derive(Debug)]
-struct Cycle<'a> {
-    connection: &'a Connection,
-    shared: &'a Shared,
-    id: RefCell<String>,
+struct Cycle {
+    member: Member,
+    group: Rc<Group>,
+    shared: Rc<Shared>,
     role: Cell<Option<Role>>,
     sent: Cell<bool>,
     arrived: Cell<usize>,
 }
 
-impl<'a> Cycle<'a> {
-    fn new(connection: &'a Connection, shared: &'a Shared) -> Self {
-        Self {
-            connection,
-            shared,
-            id: RefCell::default(),
+impl Cycle {
+    /// Serves the connection to its end; how it ended, if that was not as it should.
+    async fn start(
+        connection: Rc<Connection>,
+        shared: &Rc<Shared>,
+        seat: Seat,
+        group: Rc<Group>,
+    ) -> Option<Ending> {
+        let member = Member::new(connection, shared.dialect.speaker(seat, &group));
+        let cycle = Rc::new(Self {
+            member,
+            group,
+            shared: Rc::clone(shared),
             role: Cell::new(None),
             sent: Cell::new(false),
             arrived: Cell::new(0),
-        }
+        });
+        let told: Rc<dyn Told> = Rc::<Self>::clone(&cycle);
+        cycle.group.enter(Rc::downgrade(&told));
+        cycle.act(cycle.member.greet());
+        let ending = cycle.member.connection.serve(|message| cycle.on_message(message.payload)).await;
+        let fine = cycle.is_complete() && matches!(ending, Ending::Closed(1000, _));
+        (!fine).then_some(ending)
     }
 
     fn is_complete(&self) -> bool {
@@ -214,30 +263,26 @@ impl<'a> Cycle<'a> {
     }
 
     fn on_message(&self, message: &[u8]) {
-        if self.is_complete() {
-            return;
+        if !self.is_complete() {
+            self.act(self.member.hear(message));
         }
-        match Event::parse(message) {
-            Event::Ready { client_id } => {
-                self.id.replace(client_id.into_owned());
-                self.connection.send(AVAILABLE);
-            }
-            Event::Matched { partner_id, .. } => self.on_matched(&partner_id),
-            Event::Relay => self.on_relay(),
-            Event::PartnerLeft => self.on_partner_left(),
-            Event::Error { code } => self.on_error(&code),
-            Event::Pong => {}
-            Event::Unknown => self.shared.tally.borrow_mut().errors += 1,
+    }
+
+    fn act(&self, heard: Heard) {
+        match heard {
+            Heard::Partnered(role) => self.on_partnered(role),
+            Heard::Relay => self.on_relay(),
+            Heard::PartnerLeft => self.on_partner_left(),
+            Heard::TellGroup => self.group.tell(),
+            Heard::Refused { limited: true } => self.on_limited(),
+            Heard::Refused { limited: false } | Heard::Unknown => self.shared.tally.borrow_mut().errors += 1,
+            Heard::Nothing | Heard::Ready | Heard::Echo | Heard::Misplaced => {}
         }
     }
 
     /// The caller begins; the callee answers the offer.
-    fn on_matched(&self, partner_id: &str) {
-        let role = Role::of(&self.id.borrow(), partner_id);
-        self.role.set(Some(role));
-        self.sent.set(false);
-        self.arrived.set(0);
-        if role == Role::Caller {
+    fn on_partnered(&self, role: Role) {
+        if self.role.replace(Some(role)).is_none() && role == Role::Caller {
             self.send_set(role);
         }
     }
@@ -251,8 +296,7 @@ impl<'a> Cycle<'a> {
             self.send_set(Role::Callee);
         }
         if self.is_complete() {
-            self.connection.send(LEAVE);
-            self.connection.close(1000);
+            self.member.leave();
         }
     }
 
@@ -261,29 +305,29 @@ impl<'a> Cycle<'a> {
         self.sent.set(false);
         self.arrived.set(0);
         self.shared.tally.borrow_mut().broken_off += 1;
-        self.connection.send(AVAILABLE);
     }
 
-    fn on_error(&self, code: &str) {
+    fn on_limited(&self) {
         let mut tally = self.shared.tally.borrow_mut();
-        match code {
-            "RATE_LIMIT" => {
-                tally.rate_limited += 1;
-                self.shared.stage.fail(Failure::RateLimited(rate_limit_warning(tally.rate_limited)));
-            }
-            // Both are right when the partner leaves while something is on its way.
-            "NOT_PAIRED" | "ALREADY_PAIRED" => {}
-            _ => tally.errors += 1,
-        }
+        tally.rate_limited += 1;
+        self.shared.stage.fail(Failure::RateLimited(rate_limit_warning(tally.rate_limited)));
     }
 
     fn send_set(&self, role: Role) {
         self.sent.set(true);
         let time_ns = self.shared.stage.now_ns();
         for step in 0..SET {
-            let template = self.shared.script.at(role, step);
             let stamp = Stamp { sender: 0, sequence: step as u32, time_ns };
-            self.connection.send_edited(&template.message, |copy| template.put(stamp, copy));
+            self.member.send(&self.shared.script, role, step, stamp);
+        }
+    }
+}
+
+impl Told for Cycle {
+    fn told(&self) {
+        if !self.is_complete() {
+            self.act(self.member.look_at_group());
+            self.member.connection.flush();
         }
     }
 }
@@ -343,8 +387,13 @@ mod tests {
 
     #[test]
     fn two_clients_make_a_cycle() {
-        let options =
-            Options { url: String::new(), clients: 1, duration_s: 2.0, common: CommonArgs::default() };
+        let options = Options {
+            url: String::new(),
+            dialect: Dialect::Pairing,
+            clients: 1,
+            duration_s: 2.0,
+            common: CommonArgs::default(),
+        };
         let tally = Tally { client_cycles: 20, messages: 220, ..Tally::default() };
         let figures = ChurnFigures::new(&options, &[tally], Some(1_000_000_000));
         assert_eq!((figures.cycles, figures.cycles_per_s, figures.connects_per_s), (10.0, 5.0, 10.0));

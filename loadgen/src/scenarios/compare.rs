@@ -1,71 +1,122 @@
-//! `compare`: the pairing scenario against two servers in turns, so that whatever else happens on this host happens
-//! to both.
+//! `compare`: one scenario against two servers in turns, so that whatever else happens on this host happens to both.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::run::{self, Plan, RunFigures, rate_limit_warning, ratio};
+use super::pipe::{self, PipePlan};
+use super::run::{self, Plan, rate_limit_warning, ratio};
 use crate::failure::Failure;
-use crate::options::{CommonArgs, CompareArgs, Traffic};
+use crate::net::target::Target;
+use crate::options::{CommonArgs, CompareArgs, Compared};
 use crate::report::{self, Figures, Row};
 
+/// A figure that is set beside that of another server.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Measure {
+    /// Its name in the JSON file.
+    pub(crate) key: &'static str,
+    /// Its name in the table.
+    pub(crate) what: &'static str,
+    /// Its unit.
+    pub(crate) unit: &'static str,
+    /// The figure; none where it was not measured.
+    pub(crate) value: Option<f64>,
+    /// Only the first round counts: later ones find what earlier ones have left.
+    pub(crate) of_first_round: bool,
+}
+
+impl Measure {
+    /// A figure of which the median over the rounds counts.
+    pub(crate) fn new(key: &'static str, what: &'static str, value: Option<f64>, unit: &'static str) -> Self {
+        Self { key, what, unit, value, of_first_round: false }
+    }
+}
+
+/// Figures of a round.
+pub(crate) trait Round: Figures {
+    /// What is compared, in the same order each time.
+    fn measures(&self) -> Vec<Measure>;
+
+    /// Messages that the server's rate limit refused.
+    fn rate_limited(&self) -> u64 {
+        0
+    }
+}
+
 #[derive(Serialize)]
-struct Options {
+struct Options<T> {
     a: String,
     b: String,
     rounds: usize,
     #[serde(flatten)]
-    traffic: Traffic,
+    traffic: T,
     #[serde(flatten)]
     common: CommonArgs,
 }
 
-/// Medians over the rounds of one server.
-#[derive(Debug, Clone, Serialize)]
-struct Medians {
-    throughput_messages_per_s: f64,
-    latency_p50_us: f64,
-    latency_p99_us: f64,
-    latency_p999_us: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server_cpu_us_per_message: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server_messages_per_cpu_s: Option<f64>,
-    /// Of the first round alone: later ones find the memory of earlier ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server_bytes_per_client: Option<f64>,
-}
-
 /// The figures of a comparison.
 #[derive(Debug, Serialize)]
-struct CompareFigures {
-    a: Medians,
-    b: Medians,
-    a_rounds: Vec<RunFigures>,
-    b_rounds: Vec<RunFigures>,
+struct CompareFigures<R> {
+    a: BTreeMap<&'static str, f64>,
+    b: BTreeMap<&'static str, f64>,
+    a_rounds: Vec<R>,
+    b_rounds: Vec<R>,
 }
 
 /// Runs the comparison and reports it.
 pub(crate) fn run(options: &CompareArgs) -> Result<u8, Failure> {
+    match options.scenario {
+        Compared::Relay => run_relay(options),
+        Compared::Pipe => run_pipe(options),
+    }
+}
+
+fn run_relay(options: &CompareArgs) -> Result<u8, Failure> {
+    if options.stream.is_given() {
+        return Err(Failure::Options("--frame-bytes and --mode go with --scenario pipe".to_owned()));
+    }
     let traffic = options.traffic.resolve();
-    let plan = |url, pid| {
-        Ok::<_, Failure>(Plan {
-            target: options.common.target(url)?,
-            pid,
-            traffic: traffic.clone(),
-            threads: options.common.threads,
-            driver: options.common.io_driver,
-        })
+    let plan = |target, pid| Plan {
+        dialect: options.dialect,
+        target,
+        pid,
+        traffic: traffic.clone(),
+        threads: options.common.threads,
+        driver: options.common.io_driver,
     };
-    let (a, b) = (plan(&options.a, options.a_pid)?, plan(&options.b, options.b_pid)?);
+    let [a, b] = servers(options)?.map(|(target, pid)| plan(target, pid));
+    alternate(options, &traffic, || run::measure(&a), || run::measure(&b))
+}
+
+fn run_pipe(options: &CompareArgs) -> Result<u8, Failure> {
+    let traffic = options.stream.resolve(&options.traffic)?;
+    let (threads, driver) = (options.common.threads, options.common.io_driver);
+    let plan = |target, pid| PipePlan { target, pid, traffic: traffic.clone(), threads, driver };
+    let [a, b] = servers(options)?.map(|(target, pid)| plan(target, pid));
+    alternate(options, &traffic, || pipe::measure(&a), || pipe::measure(&b))
+}
+
+fn servers(options: &CompareArgs) -> Result<[(Target, Option<u32>); 2], Failure> {
+    let target = |url| options.common.target(url);
+    Ok([(target(&options.a)?, options.a_pid), (target(&options.b)?, options.b_pid)])
+}
+
+fn alternate<R: Round>(
+    options: &CompareArgs,
+    traffic: &impl Serialize,
+    a: impl Fn() -> Result<R, Failure>,
+    b: impl Fn() -> Result<R, Failure>,
+) -> Result<u8, Failure> {
     let (mut a_rounds, mut b_rounds) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        a_rounds.push(run::measure(&a)?);
-        b_rounds.push(run::measure(&b)?);
+        a_rounds.push(a()?);
+        b_rounds.push(b()?);
     }
-    let figures = CompareFigures { a: Medians::of(&a_rounds), b: Medians::of(&b_rounds), a_rounds, b_rounds };
+    let figures = CompareFigures::new(a_rounds, b_rounds);
     let read = Options {
-        a: a.target.url.to_string(),
-        b: b.target.url.to_string(),
+        a: options.a.to_string(),
+        b: options.b.to_string(),
         rounds: options.rounds,
         traffic,
         common: options.common.clone(),
@@ -73,55 +124,50 @@ pub(crate) fn run(options: &CompareArgs) -> Result<u8, Failure> {
     report::publish("compare", &read, &figures, options.common.json.as_deref())
 }
 
-impl Medians {
-    fn of(rounds: &[RunFigures]) -> Self {
-        let over = |of: fn(&RunFigures) -> f64| median(rounds.iter().map(of).collect());
-        let over_some = |of: fn(&RunFigures) -> Option<f64>| {
-            let values: Option<Vec<f64>> = rounds.iter().map(of).collect();
-            values.map(median)
+/// The median of each measure over the rounds; those that a round lacks are left out.
+fn medians<R: Round>(rounds: &[R]) -> Vec<Measure> {
+    let measures: Vec<_> = rounds.iter().map(R::measures).collect();
+    let Some(first) = measures.first() else { return Vec::new() };
+    let over_rounds = |(place, measure): (usize, &Measure)| {
+        let values: Option<Vec<f64>> = measures.iter().map(|round| round[place].value).collect();
+        let value = if measure.of_first_round { measure.value } else { values.map(median) };
+        Measure { value, ..*measure }
+    };
+    first.iter().enumerate().map(over_rounds).collect()
+}
+
+impl<R: Round> CompareFigures<R> {
+    fn new(a_rounds: Vec<R>, b_rounds: Vec<R>) -> Self {
+        let by_key = |rounds: &[R]| {
+            medians(rounds).into_iter().filter_map(|measure| Some((measure.key, measure.value?))).collect()
         };
-        Self {
-            throughput_messages_per_s: over(|round| round.throughput_messages_per_s),
-            latency_p50_us: over(|round| round.latency.latency_p50_us),
-            latency_p99_us: over(|round| round.latency.latency_p99_us),
-            latency_p999_us: over(|round| round.latency.latency_p999_us),
-            server_cpu_us_per_message: over_some(|round| round.server_cpu_us_per_message),
-            server_messages_per_cpu_s: over_some(|round| round.server_messages_per_cpu_s),
-            server_bytes_per_client: rounds.first().and_then(|round| round.server_bytes_per_client),
-        }
+        Self { a: by_key(&a_rounds), b: by_key(&b_rounds), a_rounds, b_rounds }
     }
 
-    fn lines(&self) -> [(&'static str, Option<f64>, &'static str); 7] {
-        [
-            ("throughput", Some(self.throughput_messages_per_s), "/s"),
-            ("latency p50", Some(self.latency_p50_us), "µs"),
-            ("latency p99", Some(self.latency_p99_us), "µs"),
-            ("latency p99.9", Some(self.latency_p999_us), "µs"),
-            ("server CPU per message", self.server_cpu_us_per_message, "µs"),
-            ("messages per CPU second", self.server_messages_per_cpu_s, "/s"),
-            ("server memory per client", self.server_bytes_per_client, "B"),
-        ]
+    fn all(&self) -> impl Iterator<Item = &R> {
+        self.a_rounds.iter().chain(&self.b_rounds)
     }
 }
 
-impl Figures for CompareFigures {
+impl<R: Round> Figures for CompareFigures<R> {
     fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
-        for ((what, a, unit), (_, b, _)) in self.a.lines().into_iter().zip(self.b.lines()) {
-            rows.extend(a.map(|a| Row::quantity(&format!("{what}, a"), a, unit)));
-            rows.extend(b.map(|b| Row::quantity(&format!("{what}, b"), b, unit)));
-            let both = a.zip(b).map(|(a, b)| ratio(a, b));
+        for measure in self.a_rounds.first().map(R::measures).unwrap_or_default() {
+            let Measure { key, what, unit, .. } = measure;
+            let (a, b) = (self.a.get(key), self.b.get(key));
+            rows.extend(a.map(|a| Row::quantity(&format!("{what}, a"), *a, unit)));
+            rows.extend(b.map(|b| Row::quantity(&format!("{what}, b"), *b, unit)));
+            let both = a.zip(b).map(|(a, b)| ratio(*a, *b));
             rows.extend(both.map(|ratio| Row::quantity(&format!("{what}, a / b"), ratio, "")));
         }
         rows
     }
 
     fn warnings(&self) -> Vec<String> {
-        let all = self.a_rounds.iter().chain(&self.b_rounds);
-        let limited: u64 = all.clone().map(|round| round.rate_limited).sum();
+        let limited: u64 = self.all().map(R::rate_limited).sum();
         let mut warnings: Vec<_> = (limited > 0).then(|| rate_limit_warning(limited)).into_iter().collect();
         let mut others: Vec<_> =
-            all.filter(|round| round.rate_limited == 0).flat_map(Figures::warnings).collect();
+            self.all().filter(|round| round.rate_limited() == 0).flat_map(R::warnings).collect();
         others.sort();
         others.dedup();
         warnings.extend(others);
@@ -129,7 +175,7 @@ impl Figures for CompareFigures {
     }
 
     fn exit_code(&self) -> u8 {
-        self.a_rounds.iter().chain(&self.b_rounds).map(Figures::exit_code).max().unwrap_or(0)
+        self.all().map(R::exit_code).max().unwrap_or(0)
     }
 }
 
@@ -148,6 +194,28 @@ fn median(mut values: Vec<f64>) -> f64 {
 mod tests {
     use super::*;
 
+    #[derive(Debug, Serialize)]
+    struct Fake {
+        throughput: f64,
+        bytes: Option<f64>,
+    }
+
+    impl Figures for Fake {
+        fn rows(&self) -> Vec<Row> {
+            Vec::new()
+        }
+    }
+
+    impl Round for Fake {
+        fn measures(&self) -> Vec<Measure> {
+            let bytes = Measure::new("bytes", "memory", self.bytes, "B");
+            vec![
+                Measure::new("throughput", "throughput", Some(self.throughput), "/s"),
+                Measure { of_first_round: true, ..bytes },
+            ]
+        }
+    }
+
     #[test]
     fn medians_are_in_the_middle() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
@@ -157,25 +225,16 @@ mod tests {
 
     #[test]
     fn ratios_are_a_over_b() {
-        let medians = |throughput: f64, bytes: Option<f64>| Medians {
-            throughput_messages_per_s: throughput,
-            latency_p50_us: 1.0,
-            latency_p99_us: 1.0,
-            latency_p999_us: 1.0,
-            server_cpu_us_per_message: None,
-            server_messages_per_cpu_s: None,
-            server_bytes_per_client: bytes,
+        let rounds = |throughputs: [f64; 3], bytes| {
+            throughputs.map(|throughput| Fake { throughput, bytes }).into_iter().collect::<Vec<_>>()
         };
-        let figures = CompareFigures {
-            a: medians(300.0, Some(1.0)),
-            b: medians(200.0, None),
-            a_rounds: Vec::new(),
-            b_rounds: Vec::new(),
-        };
+        let mut a = rounds([300.0, 100.0, 900.0], Some(1.0));
+        a[1].bytes = Some(7.0);
+        let figures = CompareFigures::new(a, rounds([200.0; 3], None));
         let rows = figures.rows();
         assert!(rows.contains(&Row::quantity("throughput, a / b", 1.5, "")));
-        assert!(rows.contains(&Row::quantity("server memory per client, a", 1.0, "B")));
-        assert!(!rows.contains(&Row::quantity("server memory per client, b", 0.0, "B")));
-        assert_eq!(figures.exit_code(), 0);
+        assert!(rows.contains(&Row::quantity("memory, a", 1.0, "B")));
+        assert_eq!(rows.len(), 4);
+        assert_eq!((figures.a["throughput"], figures.exit_code()), (300.0, 0));
     }
 }

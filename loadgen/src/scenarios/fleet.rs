@@ -62,24 +62,32 @@ pub(crate) fn share(count: usize, thread: usize, threads: usize) -> Range<usize>
     count * thread / threads..count * (thread + 1) / threads
 }
 
-/// Opens a connection per index, several at a time, and hands each over at once. The first that fails fails the
+/// The clients of the groups that belong to one of `threads` threads: a group is never torn apart.
+pub(crate) fn share_groups(groups: usize, members: usize, thread: usize, threads: usize) -> Range<usize> {
+    let share = share(groups, thread, threads);
+    share.start * members..share.end * members
+}
+
+/// Opens a connection per index on its path, several at a time, and hands each over at once. The first that fails fails the
 /// stage, and the rest is not tried.
 pub(crate) async fn open_all(
     stage: &Arc<Stage>,
     target: &Rc<Target>,
     indices: Range<usize>,
+    path: impl Fn(usize) -> String + 'static,
     on_open: impl Fn(usize, Rc<Connection>) + 'static,
 ) {
     let next = Rc::new(Cell::new(indices.start));
-    let on_open = Rc::new(on_open);
+    let on_open = Rc::new((path, on_open));
     let openers: Vec<_> = (0..OPENING_MAX.min(indices.len()))
         .map(|_| {
             let (stage, target) = (Arc::clone(stage), Rc::clone(target));
             let (next, on_open) = (Rc::clone(&next), Rc::clone(&on_open));
             monoio::spawn(async move {
+                let (path, on_open) = on_open.as_ref();
                 while next.get() < indices.end && !stage.reached(Phase::Stopped) {
                     let index = next.replace(next.get() + 1);
-                    match Connection::open(&target, index).await {
+                    match Connection::open(&target, &path(index), index).await {
                         Ok(connection) => on_open(index, connection),
                         Err(failure) => {
                             stage.fail(failure);
@@ -140,5 +148,7 @@ mod tests {
     fn shares_cover_all_clients_once() {
         let shares: Vec<_> = (0..3).flat_map(|thread| share(10, thread, 3)).collect();
         assert_eq!(shares, (0..10).collect::<Vec<_>>());
+        let shares: Vec<_> = (0..3).map(|thread| share_groups(4, 5, thread, 3)).collect();
+        assert_eq!(shares, [0..5, 5..10, 10..20]);
     }
 }

@@ -1,6 +1,12 @@
-//! `idle`: clients connect and stay silent; what each costs in memory.
+//! `idle`: clients connect, arrive where their dialect has a place for them, and stay silent; what each costs in
+//! memory.
+//!
+//! Pairing: connected, not in the queue. Rendezvous: each alone on its connection id. Directory: not logged in (a list of
+//! all names goes to everybody who is: that would be measured). Rooms: eight to a room. Introductions: each with a
+//! document that nobody else has.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,11 +16,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::fleet::{self, Live};
+use super::member::Member;
 use super::stage::{Phase, Stage};
-use crate::client::Connection;
+use crate::client::{Connection, Message};
+use crate::dialects::{Dialect, Group, Heard, Seat, Told};
 use crate::failure::Failure;
+use crate::net::target::Target;
 use crate::options::{CommonArgs, ScenarioArgs};
-use crate::pairing::Event;
 use crate::process;
 use crate::report::{self, Figures, Row};
 
@@ -27,6 +35,7 @@ const CLIENTS_DEFAULT: usize = 1_000;
 #[derive(Serialize)]
 struct Options {
     url: String,
+    dialect: Dialect,
     clients: usize,
     duration_s: f64,
     #[serde(flatten)]
@@ -60,27 +69,37 @@ pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
     let target = options.target()?;
     let read = Options {
         url: target.url.to_string(),
+        dialect: options.dialect,
         clients: options.clients.unwrap_or(CLIENTS_DEFAULT),
         duration_s: options.traffic.duration().as_secs_f64(),
         common: options.common.clone(),
     };
     let stage = Arc::new(Stage::new());
-    let work = async |thread, stage: Arc<Stage>| {
-        let target = Rc::new(target.clone());
-        let indices = fleet::share(read.clients, thread, read.common.threads);
-        let thread = Rc::new(Thread::default());
-        let opened = Rc::clone(&thread);
-        let seen = Arc::clone(&stage);
-        let on_open = move |_, connection| opened.spawn(connection, Arc::clone(&seen));
-        fleet::open_all(&stage, &target, indices, on_open).await;
-        thread.wait_and_leave(&stage).await
-    };
+    let work = async |thread, stage| work(&read, &target, thread, stage).await;
     let direct = |stage: &Stage| direct(&read, options.pid, stage);
     let (measured, counts) = fleet::run(read.common.threads, options.common.io_driver, &stage, work, direct)?;
     let figures = IdleFigures::new(&read, &measured, &counts);
     report::publish("idle", &read, &figures, options.common.json.as_deref())
 }
 
+/// A thread with clients; pings answered and connections lost.
+async fn work(options: &Options, target: &Target, thread: usize, stage: Arc<Stage>) -> (u64, u64) {
+    let (dialect, members) = (options.dialect, options.dialect.idle_members());
+    let groups = options.clients.div_ceil(members);
+    let indices = fleet::share_groups(groups, members, thread, options.common.threads);
+    let indices = indices.start..indices.end.min(options.clients);
+    let thread = Rc::new(Thread::new(dialect, members, Arc::clone(&stage)));
+    let on_open = {
+        let thread = Rc::clone(&thread);
+        move |index, connection| thread.spawn(index, connection)
+    };
+    let given = target.url.path.clone();
+    let path = move |index| dialect.path(&Seat::of(index, members), &given);
+    fleet::open_all(&stage, &Rc::new(target.clone()), indices, path, on_open).await;
+    thread.wait_and_leave(&stage).await
+}
+
+/// The directing thread.
 fn direct(options: &Options, pid: Option<u32>, stage: &Stage) -> Result<Measured, Failure> {
     let before = pid.map(process::memory_bytes).transpose()?;
     let start = Instant::now();
@@ -107,25 +126,64 @@ fn settled_memory_bytes(pid: u32) -> Result<u64, Failure> {
 }
 
 /// The clients of a thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Thread {
-    connections: RefCell<Vec<Rc<Connection>>>,
+    dialect: Dialect,
+    members: usize,
+    stage: Arc<Stage>,
+    groups: RefCell<HashMap<usize, Rc<Group>>>,
+    idlers: RefCell<Vec<Rc<Idler>>>,
     live: Live,
 }
 
+/// A client.
+#[derive(Debug)]
+struct Idler {
+    member: Member,
+    group: Rc<Group>,
+    stage: Arc<Stage>,
+    ready: Cell<bool>,
+}
+
+impl Idler {
+    fn act(&self, heard: Heard) {
+        let arrived = matches!(heard, Heard::Ready | Heard::Partnered(_));
+        if heard == Heard::TellGroup {
+            self.group.tell();
+        } else if arrived && !self.ready.replace(true) {
+            self.stage.ready.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Told for Idler {
+    fn told(&self) {
+        self.act(self.member.look_at_group());
+        self.member.connection.flush();
+    }
+}
+
 impl Thread {
-    fn spawn(self: &Rc<Self>, connection: Rc<Connection>, stage: Arc<Stage>) {
-        self.connections.borrow_mut().push(Rc::clone(&connection));
+    fn new(dialect: Dialect, members: usize, stage: Arc<Stage>) -> Self {
+        let (groups, idlers) = (RefCell::default(), RefCell::default());
+        Self { dialect, members, stage, groups, idlers, live: Live::default() }
+    }
+
+    fn spawn(self: &Rc<Self>, index: usize, connection: Rc<Connection>) {
+        let seat = Seat::of(index, self.members);
+        let group = Rc::clone(self.groups.borrow_mut().entry(seat.group).or_default());
+        let member = Member::new(connection, self.dialect.idler(seat, &group));
+        let (stage, ready) = (Arc::clone(&self.stage), Cell::new(false));
+        let idler = Rc::new(Idler { member, group, stage, ready });
+        let told: Rc<dyn Told> = Rc::<Idler>::clone(&idler);
+        idler.group.enter(Rc::downgrade(&told));
+        self.idlers.borrow_mut().push(Rc::clone(&idler));
         self.live.enter();
         let thread = Rc::clone(self);
         monoio::spawn(async move {
-            let _ = connection
-                .serve(|message| {
-                    if matches!(Event::parse(message), Event::Ready { .. }) {
-                        stage.ready.fetch_add(1, Ordering::Relaxed);
-                    }
-                })
-                .await;
+            idler.act(idler.member.greet());
+            let heard = |message: Message<'_>| idler.act(idler.member.hear(message.payload));
+            let _ = idler.member.connection.serve(heard).await;
             thread.live.leave();
         });
     }
@@ -135,7 +193,8 @@ impl Thread {
         while !stage.reached(Phase::Stopped) {
             monoio::time::sleep(fleet::STEP * 10).await;
         }
-        let connections = self.connections.borrow().clone();
+        let connection = |idler: &Rc<Idler>| Rc::clone(&idler.member.connection);
+        let connections: Vec<_> = self.idlers.borrow().iter().map(connection).collect();
         let lost = connections.len() as u64 - self.live.count() as u64;
         let pings = connections.iter().map(|connection| connection.pings()).sum();
         for connection in &connections {
@@ -201,8 +260,13 @@ mod tests {
 
     #[test]
     fn memory_is_divided_by_clients_and_counts_are_summed() {
-        let options =
-            Options { url: String::new(), clients: 10, duration_s: 1.0, common: CommonArgs::default() };
+        let options = Options {
+            url: String::new(),
+            dialect: Dialect::Pairing,
+            clients: 10,
+            duration_s: 1.0,
+            common: CommonArgs::default(),
+        };
         let measured = Measured { connect_s: 2.0, memory: Some((1_000, 6_000)) };
         let figures = IdleFigures::new(&options, &measured, &[(3, 0), (4, 1)]);
         assert_eq!(figures.server_bytes_per_client, Some(500.0));

@@ -6,13 +6,17 @@ use serde::Serialize;
 
 use super::Plan;
 use crate::client::Ending;
+use crate::dialects::Dialect;
 use crate::latency::{Latency, Quantiles};
 use crate::payload::{Script, Stamp};
 use crate::report::{Figures, Row};
+use crate::scenarios::compare::{Measure, Round};
 use crate::scenarios::stage::Stage;
 
 /// From this share of its threads' time on, the generator may be what is measured.
 const BUSY_PERCENT_MAX: f64 = 97.0;
+/// From this latency on, a server that holds back who sends too much may have done so.
+const HELD_BACK_US_MIN: f64 = 500_000.0;
 /// From this lateness of the open loop on, the latencies are the generator's.
 const LATE_US_MAX: f64 = 1_000.0;
 
@@ -52,11 +56,16 @@ impl Tally {
         }
     }
 
-    /// A relayed message came.
-    pub(super) fn arrived(&mut self, stage: &Stage, now_ns: u64, stamp: Option<Stamp>) {
+    /// A message came whose latency is not known.
+    pub(super) fn counted(&mut self, stage: &Stage, now_ns: u64) {
         if stage.measures(now_ns) {
             self.messages += 1;
         }
+    }
+
+    /// A relayed message came.
+    pub(super) fn arrived(&mut self, stage: &Stage, now_ns: u64, stamp: Option<Stamp>) {
+        self.counted(stage, now_ns);
         match stamp {
             Some(stamp) if stage.measures(stamp.time_ns) => {
                 self.latency.record(now_ns.saturating_sub(stamp.time_ns));
@@ -77,6 +86,9 @@ impl Tally {
 
     /// A connection ended before its time.
     pub(super) fn lost(&mut self, ending: Ending) {
+        if is_rate_limit(&ending) {
+            self.rate_limited += 1;
+        }
         self.lost += 1;
         self.first_ending.get_or_insert(ending);
     }
@@ -106,6 +118,8 @@ pub(crate) struct ServerCost {
 /// The figures of a run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct RunFigures {
+    #[serde(skip)]
+    dialect: Dialect,
     /// Messages that arrived in the measured interval.
     messages: u64,
     /// Messages per second.
@@ -153,12 +167,13 @@ impl RunFigures {
         let duration = plan.traffic.duration;
         let messages = total.messages as f64;
         let open_loop = plan.traffic.rate_per_s.is_some();
-        let bytes_mean = Script::new(plan.traffic.payload).map_or(0.0, |script| script.message_bytes_mean());
+        let script = Script::new(plan.traffic.payload, plan.dialect);
         Self {
+            dialect: plan.dialect,
             messages: total.messages,
             throughput_messages_per_s: per_second(messages, duration),
             latency: total.latency.quantiles(),
-            message_bytes_mean: bytes_mean,
+            message_bytes_mean: script.map_or(0.0, |script| script.message_bytes_mean()),
             server_cpu_us_per_message: cost.cpu_ns.map(|ns| ratio(ns as f64 / 1e3, messages)),
             server_messages_per_cpu_s: cost.cpu_ns.map(|ns| ratio(messages, ns as f64 / 1e9)),
             server_cpu_percent: cost.cpu_ns.map(|ns| per_second(ns as f64 / 1e7, duration)),
@@ -190,7 +205,7 @@ impl RunFigures {
 
     fn trouble_rows(&self) -> Vec<Row> {
         let counts = [
-            ("refused (RATE_LIMIT)", self.rate_limited),
+            ("refused (rate limit)", self.rate_limited),
             ("other errors", self.errors),
             ("not sent (no partner)", self.unsent),
             ("sent but not arrived", self.not_arrived),
@@ -235,6 +250,13 @@ impl Figures for RunFigures {
                 "the generator itself was late (p99 {late_us:.0} µs): give it a core of its own"
             ));
         }
+        if self.dialect.holds_back() && self.latency.latency_max_us > HELD_BACK_US_MIN {
+            warnings.push(format!(
+                "messages took up to {:.0} ms: who sends more than MAX_MSG_PER_SECOND x 5 is not read until the second \
+                 is over. Unless the server was started with a limit out of reach, this is what was measured",
+                self.latency.latency_max_us / 1e3
+            ));
+        }
         if self.messages == 0 {
             warnings.push("not one message arrived in the measured interval".to_owned());
         }
@@ -257,12 +279,54 @@ impl Figures for RunFigures {
     }
 }
 
+impl Round for RunFigures {
+    fn measures(&self) -> Vec<Measure> {
+        let latency = &self.latency;
+        let bytes = Measure::new(
+            "server_bytes_per_client",
+            "server memory per client",
+            self.server_bytes_per_client,
+            "B",
+        );
+        let throughput = Some(self.throughput_messages_per_s);
+        vec![
+            Measure::new("throughput_messages_per_s", "throughput", throughput, "/s"),
+            Measure::new("latency_p50_us", "latency p50", Some(latency.latency_p50_us), "µs"),
+            Measure::new("latency_p99_us", "latency p99", Some(latency.latency_p99_us), "µs"),
+            Measure::new("latency_p999_us", "latency p99.9", Some(latency.latency_p999_us), "µs"),
+            Measure::new(
+                "server_cpu_us_per_message",
+                "server CPU per message",
+                self.server_cpu_us_per_message,
+                "µs",
+            ),
+            Measure::new(
+                "server_messages_per_cpu_s",
+                "messages per CPU second",
+                self.server_messages_per_cpu_s,
+                "/s",
+            ),
+            Measure { of_first_round: true, ..bytes },
+        ]
+    }
+
+    fn rate_limited(&self) -> u64 {
+        self.rate_limited
+    }
+}
+
 /// What to say when a rate limit was measured.
 pub(crate) fn rate_limit_warning(count: u64) -> String {
     format!(
         "answers with RATE_LIMIT: {count}. THESE FIGURES SHOW THE SERVER'S RATE LIMIT, NOT THE SERVER. \
-         Start it with a limit out of reach, for example MAX_MSG_PER_SECOND=1000000000"
+         Start it with a limit out of reach, for example MAX_MSG_PER_SECOND=1000000000 (rendezvous: \
+         RATE_LIMIT_MESSAGES; the directory's limit of 50 a second and client is fixed)"
     )
+}
+
+/// Whether a connection was closed because of a rate limit.
+pub(crate) fn is_rate_limit(ending: &Ending) -> bool {
+    matches!(ending, Ending::Closed(1013, reason) if reason.starts_with("rate limit"))
 }
 
 /// `part` over `whole`; 0 where there is nothing to divide by.
@@ -291,8 +355,10 @@ mod tests {
             rate: None,
             duration: Some(Duration::from_secs(2)),
             warmup: None,
+            members: None,
         };
         Plan {
+            dialect: Dialect::Pairing,
             target: Target::resolve(&url, None, false).expect("loopback"),
             pid: None,
             traffic: args.resolve(),
@@ -330,6 +396,24 @@ mod tests {
         tally.refused(true);
         let figures = RunFigures::new(&plan(), &tally, &ServerCost::default(), 0);
         assert_eq!(figures.exit_code(), 3);
+        assert!(figures.warnings()[0].contains("MAX_MSG_PER_SECOND"));
+    }
+
+    #[test]
+    fn a_close_for_the_rate_is_a_rate_limit() {
+        let mut tally = arrivals(10);
+        tally.lost(Ending::Closed(1013, "rate limit hit, slow down".to_owned()));
+        let figures = RunFigures::new(&plan(), &tally, &ServerCost::default(), 0);
+        assert_eq!(figures.exit_code(), 3);
+        assert!(!is_rate_limit(&Ending::Closed(1013, "too slow".to_owned())));
+    }
+
+    #[test]
+    fn being_held_back_is_said() {
+        let mut figures = RunFigures::new(&plan(), &arrivals(10), &ServerCost::default(), 0);
+        figures.latency.latency_max_us = HELD_BACK_US_MIN + 1.0;
+        assert!(figures.warnings().is_empty());
+        figures.dialect = Dialect::Rooms;
         assert!(figures.warnings()[0].contains("MAX_MSG_PER_SECOND"));
     }
 

@@ -1,26 +1,30 @@
-//! `pairing`: pairs relay messages; how many, how late, and what they cost the server.
+//! `relay`: the clients of a group relay messages; how many, how late, and what they cost the server.
 
+mod budget;
 mod client;
 mod figures;
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use self::client::{Client, Shared};
-pub(crate) use self::figures::{RunFigures, per_second, rate_limit_warning, ratio};
+pub(crate) use self::figures::{RunFigures, is_rate_limit, per_second, rate_limit_warning, ratio};
 use self::figures::{ServerCost, Tally};
 use super::fleet::{self, Live};
 use super::stage::{Phase, Stage};
+use super::window::Window;
+use crate::dialects::{Dialect, Group, Seat};
 use crate::failure::Failure;
 use crate::net::runtime::DriverChoice;
 use crate::net::target::Target;
 use crate::net::ticker::Ticker;
 use crate::options::{CommonArgs, ScenarioArgs, Traffic};
 use crate::payload::Script;
-use crate::process::{self, CpuReading};
+use crate::process;
 use crate::report;
 
 /// How often the open loop looks which messages are due.
@@ -31,6 +35,8 @@ const LATE_ARRIVALS: Duration = Duration::from_secs(1);
 /// Everything one run needs to know.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
+    /// What the clients speak.
+    pub(crate) dialect: Dialect,
     /// Where to.
     pub(crate) target: Target,
     /// Process of the server.
@@ -46,6 +52,7 @@ pub(crate) struct Plan {
 #[derive(Serialize)]
 struct Options<'a> {
     url: String,
+    dialect: Dialect,
     #[serde(flatten)]
     traffic: &'a Traffic,
     #[serde(flatten)]
@@ -55,6 +62,7 @@ struct Options<'a> {
 /// Runs the scenario once and reports it.
 pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
     let plan = Plan {
+        dialect: options.dialect,
         target: options.target()?,
         pid: options.pid,
         traffic: options.traffic.resolve(),
@@ -62,14 +70,20 @@ pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
         driver: options.common.io_driver,
     };
     let figures = measure(&plan)?;
-    let options_read =
-        Options { url: plan.target.url.to_string(), traffic: &plan.traffic, common: &options.common };
-    report::publish("pairing", &options_read, &figures, options.common.json.as_deref())
+    let options_read = Options {
+        url: plan.target.url.to_string(),
+        dialect: plan.dialect,
+        traffic: &plan.traffic,
+        common: &options.common,
+    };
+    report::publish(plan.dialect.name(), &options_read, &figures, options.common.json.as_deref())
 }
 
 /// Runs the scenario once.
 pub(crate) fn measure(plan: &Plan) -> Result<RunFigures, Failure> {
-    Script::new(plan.traffic.payload).map_err(Failure::Options)?;
+    Script::new(plan.traffic.payload, plan.dialect).map_err(Failure::Options)?;
+    plan.refuse_what_the_dialect_forbids()?;
+    Seat::begin_round();
     let stage = Arc::new(Stage::new());
     let work = async |thread, stage| work(plan, thread, stage).await;
     let ((cost, busy_ns), tallies) =
@@ -79,49 +93,69 @@ pub(crate) fn measure(plan: &Plan) -> Result<RunFigures, Failure> {
     Ok(RunFigures::new(plan, &total, &cost, busy_ns))
 }
 
+impl Plan {
+    fn clients(&self) -> usize {
+        self.traffic.pairs * self.traffic.members
+    }
+
+    fn refuse_what_the_dialect_forbids(&self) -> Result<(), Failure> {
+        let (rate, limit) = (self.traffic.rate_per_s, self.dialect.fixed_limit_per_s());
+        let problem = match (rate.map(|rate| rate / self.clients() as f64), limit) {
+            (Some(rate), Some(limit)) if rate * 2.0 > f64::from(limit) => {
+                format!(
+                    "{rate:.0} messages a second and client: the limit is {limit}, at half of it all is well"
+                )
+            }
+            _ if self.traffic.members != 2 && self.dialect != Dialect::Rooms => {
+                "only rooms have more than two members".to_owned()
+            }
+            _ if self.dialect == Dialect::Pipes => "pipes are loaded by the scenario `pipe`".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(Failure::Options(problem))
+    }
+}
+
 /// The directing thread: gathers clients, lets them send, and reads the server's costs over the measured interval.
 fn direct(plan: &Plan, stage: &Stage) -> Result<(ServerCost, u64), Failure> {
-    let clients = plan.traffic.pairs * 2;
+    let clients = plan.clients();
     let memory = || plan.pid.map(process::memory_bytes).transpose();
-    let cpu = || plan.pid.map(CpuReading::of).transpose();
     let memory_before = memory()?;
     stage.gather("connected", &stage.ready, clients)?;
     stage.gather("paired", &stage.paired, clients)?;
     let memory_after = memory()?;
     stage.advance(Phase::Traffic);
-    stage.wait("warm-up", stage.now_ns() + plan.traffic.warmup.as_nanos() as u64)?;
-    let (own_before, cpu_before) = (CpuReading::of(std::process::id())?, cpu()?);
-    let (start, start_ns) = (Instant::now(), stage.now_ns());
-    let end_ns = start_ns + plan.traffic.duration.as_nanos() as u64;
-    stage.measure(start_ns, end_ns);
-    stage.wait("measuring", end_ns)?;
-    let (own_after, cpu_after) = (CpuReading::of(std::process::id())?, cpu()?);
-    let seconds = start.elapsed().as_secs_f64();
+    let window = Window::measure(stage, plan.pid, plan.traffic.warmup, plan.traffic.duration)?;
     if plan.traffic.rate_per_s.is_some() {
         stage.advance(Phase::Draining);
         stage.settle(LATE_ARRIVALS / 4, LATE_ARRIVALS)?;
     }
     let cost = ServerCost {
-        cpu_ns: cpu_before.zip(cpu_after).map(|(before, after)| after.ns_since(&before)),
+        cpu_ns: window.server_cpu_ns,
         bytes_per_client: memory_before
             .zip(memory_after)
             .map(|(before, after)| process::bytes_per(clients, before, after)),
     };
-    Ok((cost, (own_after.ns_since(&own_before) as f64 / seconds) as u64))
+    Ok((cost, window.own_cpu_ns_per_s))
 }
 
 /// A thread with clients.
 async fn work(plan: &Plan, thread: usize, stage: Arc<Stage>) -> Tally {
-    let indices = fleet::share(plan.traffic.pairs * 2, thread, plan.threads);
-    let share = indices.len() as f64 / (plan.traffic.pairs * 2) as f64;
-    let Ok(script) = Script::new(plan.traffic.payload) else { return Tally::new() };
-    let shared = Rc::new(Shared::new(Arc::clone(&stage), script, plan.traffic.in_flight));
+    let members = plan.traffic.members;
+    let indices = fleet::share_groups(plan.traffic.pairs, members, thread, plan.threads);
+    let share = indices.len() as f64 / plan.clients() as f64;
+    let Ok(script) = Script::new(plan.traffic.payload, plan.dialect) else { return Tally::new() };
+    let shared = Rc::new(Shared::new(Arc::clone(&stage), plan.dialect, script, plan.traffic.in_flight));
     let live = Rc::new(Live::default());
     let target = Rc::new(plan.target.clone());
+    let groups: HashMap<usize, Rc<Group>> =
+        indices.clone().map(|index| (index / members, Rc::default())).collect();
     let on_open = {
         let (shared, live) = (Rc::clone(&shared), Rc::clone(&live));
         move |index: usize, connection| {
-            let client = Client::new(index as u32, connection, Rc::clone(&shared));
+            let seat = Seat::of(index, members);
+            let client =
+                Client::new(index as u32, seat, connection, &groups[&seat.group], Rc::clone(&shared));
             shared.clients.borrow_mut().push(Rc::clone(&client));
             live.enter();
             let live = Rc::clone(&live);
@@ -131,7 +165,11 @@ async fn work(plan: &Plan, thread: usize, stage: Arc<Stage>) -> Tally {
             });
         }
     };
-    fleet::open_all(&stage, &target, indices, on_open).await;
+    let path = {
+        let (dialect, given) = (plan.dialect, plan.target.url.path.clone());
+        move |index| dialect.path(&Seat::of(index, members), &given)
+    };
+    fleet::open_all(&stage, &target, indices, path, on_open).await;
     while !stage.reached(Phase::Traffic) {
         monoio::time::sleep(fleet::STEP).await;
     }
@@ -142,6 +180,9 @@ async fn work(plan: &Plan, thread: usize, stage: Arc<Stage>) -> Tally {
     }
     while !stage.reached(Phase::Stopped) {
         monoio::time::sleep(fleet::STEP).await;
+        if plan.dialect.fixed_limit_per_s().is_some() {
+            clients.iter().for_each(|client| client.pay());
+        }
     }
     clients.iter().for_each(|client| client.leave());
     live.drained(clients.iter().map(|client| client.connection())).await;

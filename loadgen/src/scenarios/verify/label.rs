@@ -1,10 +1,12 @@
 //! Messages that say who sent them where, and whose every byte follows from that.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use memchr::memmem;
 
-use crate::payload::{self, Candidate, Role};
+use super::violation::Violation;
+use crate::payload::{self, Body, Candidate, Role};
 
 const MARKER: &str = "x-label ";
 /// Every so many messages one is long.
@@ -18,16 +20,16 @@ pub(crate) struct Label {
     pub(crate) sender: u32,
     /// Messages of that connection before it.
     pub(crate) sequence: u32,
-    /// Messages of that connection before it in the room.
-    pub(crate) room_sequence: u32,
-    /// The room that the sender knew itself to be in.
-    pub(crate) room_id: String,
+    /// Messages of that connection before it under this key.
+    pub(crate) key_sequence: u32,
+    /// What the sender meant it for: the room it knew itself to be in, or the one who is to get it.
+    pub(crate) key: String,
 }
 
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sender, sequence, room_sequence, room_id } = self;
-        write!(f, "{MARKER}{sender:08x} {sequence:08x} {room_sequence:08x} {room_id}")
+        let Self { sender, sequence, key_sequence, key } = self;
+        write!(f, "{MARKER}{sender:08x} {sequence:08x} {key_sequence:08x} {key}")
     }
 }
 
@@ -42,20 +44,23 @@ impl Label {
         let text = std::str::from_utf8(&rest[..end.unwrap_or(rest.len())]).ok()?;
         let mut words = text.split(' ');
         let mut number = || u32::from_str_radix(words.next()?, 16).ok();
-        let (sender, sequence, room_sequence) = (number()?, number()?, number()?);
-        Some(Self { sender, sequence, room_sequence, room_id: words.next()?.to_owned() })
+        let (sender, sequence, key_sequence) = (number()?, number()?, number()?);
+        Some(Self { sender, sequence, key_sequence, key: words.next()?.to_owned() })
     }
-}
 
-/// What a label's message holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Body {
-    /// `offer`, `answer` or `ice`.
-    pub(crate) kind: &'static str,
-    /// `sdp` or `candidate`.
-    pub(crate) field: &'static str,
-    /// The JSON value of that field.
-    pub(crate) opaque: String,
+    /// Whether this label is the next under its key.
+    pub(crate) fn is_due(&self, due: u32) -> Result<(), Violation> {
+        self.is_number(self.key_sequence, due)
+    }
+
+    /// Whether one of its numbers is the one that is due.
+    pub(crate) fn is_number(&self, number: u32, due: u32) -> Result<(), Violation> {
+        match number.cmp(&due) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(Violation::Lost { label: self.to_string(), due }),
+            Ordering::Less => Err(Violation::Repeated { label: self.to_string(), due }),
+        }
+    }
 }
 
 /// The bodies of labelled messages.
@@ -72,34 +77,18 @@ impl Bodies {
     /// The body that belongs to a label.
     pub(crate) fn of(&self, label: &Label) -> Body {
         let choice = label.sequence.wrapping_add(label.sender) as usize;
-        let offer = |opaque| Body { kind: "offer", field: "sdp", opaque };
-        let ice = |opaque| Body { kind: "ice", field: "candidate", opaque };
         match choice % 8 {
-            0 => offer(payload::sdp_json(Role::Caller, choice / 8, &label.to_string())),
-            1 => Body {
-                kind: "answer",
-                field: "sdp",
-                opaque: payload::sdp_json(Role::Callee, choice / 8, &label.to_string()),
-            },
-            2 => ice(awkward(label)),
-            3 => offer(format!(r#"{{"type":"offer","sdp":"v=0\r\na={label}\r\n"}}"#)),
-            _ => ice(self.candidates[choice % self.candidates.len()].to_json_with(&label.to_string())),
-        }
-    }
-
-    /// The client message of a label: mostly as browsers write it, at times with blanks and in another order.
-    pub(crate) fn message(&self, label: &Label) -> String {
-        let Body { kind, field, opaque } = self.of(label);
-        if label.sequence % 7 == 6 {
-            format!("\n{{ \"{field}\" :{opaque},\t\"from\": \"somebody else\", \"type\" : \"{kind}\" }} ")
-        } else {
-            format!(r#"{{"type":"{kind}","{field}":{opaque}}}"#)
+            0 => Body::sdp("offer", payload::sdp_json(Role::Caller, choice / 8, &label.to_string())),
+            1 => Body::sdp("answer", payload::sdp_json(Role::Callee, choice / 8, &label.to_string())),
+            2 => Body::ice(awkward(label)),
+            3 => Body::sdp("offer", format!(r#"{{"type":"offer","sdp":"v=0\r\na={label}\r\n"}}"#)),
+            _ => Body::ice(self.candidates[choice % self.candidates.len()].to_json_with(&label.to_string())),
         }
     }
 }
 
 /// Valid JSON that does not survive being parsed and written again.
-fn awkward(label: &Label) -> String {
+pub(crate) fn awkward(label: &Label) -> String {
     let pad = if label.sequence.is_multiple_of(LONG_EVERY) { LONG_BYTES } else { 0 };
     format!(
         r#"{{"candidate":"{label}","number":1.50,"large":12345678901234567890123,"exponent":1E2,"lone":"\ud83d","emoji":"\uD83D\uDE00","slash":"\/","from":"somebody else","blanks": [ 1 ,2 ],"twice":1,"twice":2,"quote":"}}\",\"type\":\"x\"","pad":"{}"}}"#,
@@ -112,23 +101,16 @@ mod tests {
     use super::*;
 
     fn label(sequence: u32) -> Label {
-        Label {
-            sender: 3,
-            sequence,
-            room_sequence: 1,
-            room_id: "7d3a91c0-58be-4e27-8f57-7e5d9b1a2c33".to_owned(),
-        }
+        Label { sender: 3, sequence, key_sequence: 1, key: "7d3a91c0-58be-4e27-8f57-7e5d9b1a2c33".to_owned() }
     }
 
     #[test]
     fn labels_are_found_in_every_message_and_the_json_is_valid() {
         let bodies = Bodies::new();
         for sequence in 0..200 {
-            let message = bodies.message(&label(sequence));
-            assert_eq!(Label::find(message.as_bytes()), Some(label(sequence)), "{message}");
-            let body = bodies.of(&label(sequence));
-            assert!(message.contains(&body.opaque));
-            let _: &serde_json::value::RawValue = serde_json::from_str(&message).expect("JSON");
+            let body = bodies.of(&label(sequence)).opaque;
+            assert_eq!(Label::find(body.as_bytes()), Some(label(sequence)), "{body}");
+            let _: &serde_json::value::RawValue = serde_json::from_str(&body).expect("JSON");
         }
     }
 

@@ -1,49 +1,70 @@
-//! `verify`: every message says who sent it where, and all that the protocol promises is checked (protocols.md
-//! sections 0 and 1).
+//! `verify`: every message says who sent it to whom, and all that the protocol promises is checked (protocols.md).
+//!
+//! A dialect has a judge, which knows what every client has said and heard and does no I/O; actors are its clients.
+//! Pipes, which have no messages of their own, have a driver of their own.
 
-mod checker;
-mod client;
-mod label;
-mod registry;
+mod actor;
 #[cfg(test)]
-mod tests;
+mod court;
+mod directory;
+mod introductions;
+mod judge;
+mod label;
+mod pairing;
+mod pipes;
+mod rendezvous;
+mod rooms;
+mod trace;
 mod violation;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use self::client::{Client, DropKind, Shared, Tally};
-use self::registry::Registry;
+use self::actor::{Actor, Bench, Shared};
+use self::judge::{Count, DropKind, Judge};
 use super::fleet;
-use super::run::per_second;
+use super::run::{per_second, ratio};
 use super::stage::{Phase, Stage};
+use crate::dialects::Dialect;
 use crate::failure::Failure;
+use crate::net::get::get;
 use crate::net::target::Target;
-use crate::options::{CommonArgs, ScenarioArgs};
+use crate::options::{CommonArgs, PipeMode, ScenarioArgs};
 use crate::prng::Prng;
 use crate::process::CpuReading;
 use crate::report::{self, Figures, Row};
 
 const PAIRS_DEFAULT: usize = 50;
 const IN_FLIGHT_DEFAULT: usize = 8;
+/// Drops per client and second of a directory whose clients log in and out all the time.
+const IN_AND_OUT_RATE: f64 = 0.5;
 /// How often clients are drawn that drop.
 const DROP_STEP: Duration = Duration::from_millis(10);
 /// All has arrived when nothing came for so long.
 const QUIET: Duration = Duration::from_millis(500);
 /// So long something may still come.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long a violation waits for what may explain it.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Clients of a thread that open their first connection at the same time: a server's backlog is not endless.
+const OPENING_MAX: usize = 64;
 
-#[derive(Serialize)]
+/// What a verification was told to do.
+#[derive(Debug, Serialize)]
 struct Options {
     url: String,
+    dialect: Dialect,
     pairs: usize,
+    clients: usize,
     in_flight: usize,
     drop_rate_per_s: f64,
     duration_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<PipeMode>,
     #[serde(flatten)]
     common: CommonArgs,
 }
@@ -53,137 +74,169 @@ struct Options {
 struct VerifyFigures {
     messages: u64,
     messages_per_s: f64,
-    rooms: usize,
-    messages_carried: usize,
-    drops_reset: u64,
-    drops_tcp_close: u64,
-    drops_websocket_close: u64,
-    drops_next: u64,
-    drops_leave: u64,
+    #[serde(flatten)]
+    counts: BTreeMap<&'static str, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_messages_per_cpu_s: Option<f64>,
+    /// The first says whether anything was verified at all.
+    #[serde(skip)]
+    lines: Vec<Count>,
 }
 
 /// Runs the scenario and reports it.
 pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
     let target = options.target()?;
+    let in_and_out = options.clients.map_or(0.0, |_| IN_AND_OUT_RATE);
+    let clients = options.clients.unwrap_or(options.traffic.pairs.unwrap_or(PAIRS_DEFAULT) * 2);
     let read = Options {
         url: target.url.to_string(),
-        pairs: options.traffic.pairs.unwrap_or(PAIRS_DEFAULT),
+        dialect: options.dialect,
+        pairs: clients / 2,
+        clients,
         in_flight: options.traffic.in_flight.unwrap_or(IN_FLIGHT_DEFAULT),
-        drop_rate_per_s: options.drop_rate.unwrap_or(0.0),
+        drop_rate_per_s: options.drop_rate.unwrap_or(in_and_out),
         duration_s: options.traffic.duration().as_secs_f64(),
+        mode: options.mode,
         common: options.common.clone(),
     };
-    let (stage, registry) = (Arc::new(Stage::new()), Arc::new(Registry::default()));
-    let numbers = Arc::new(AtomicU32::new(0));
-    let work = async |thread, stage| {
-        let shared = Shared::new(stage, Arc::clone(&registry), Arc::clone(&numbers), read.in_flight, &target);
-        work(&read, thread, &target, Rc::new(shared)).await
+    let figures = match read.dialect {
+        Dialect::Pipes => pipes::verify(&read, &target, options.pid)?,
+        Dialect::Pairing
+        | Dialect::Rendezvous
+        | Dialect::Directory
+        | Dialect::Rooms
+        | Dialect::Introductions => verify(&read, &target, options.pid)?,
     };
-    let direct = |stage: &Stage| direct(&read, options.pid, stage);
-    let (cpu_ns, tallies) = fleet::run(read.common.threads, options.common.io_driver, &stage, work, direct)?;
-    registry.check_all().map_err(|violation| Failure::Violation(violation.to_string()))?;
-    let figures = VerifyFigures::new(&read, &tallies, &registry, cpu_ns);
     report::publish("verify", &read, &figures, options.common.json.as_deref())
 }
 
+fn judge_of(options: &Options, target: &Target) -> Box<dyn Judge> {
+    let in_flight = options.in_flight;
+    match options.dialect {
+        Dialect::Pairing | Dialect::Pipes => Box::new(pairing::Judge::new(&target.url.path, in_flight)),
+        Dialect::Rendezvous => Box::new(rendezvous::Judge::new(in_flight)),
+        Dialect::Directory => Box::new(directory::Judge::new(options.clients)),
+        Dialect::Rooms => Box::new(rooms::Judge::new(in_flight)),
+        Dialect::Introductions => Box::new(introductions::Judge::new(in_flight)),
+    }
+}
+
+fn verify(options: &Options, target: &Target, pid: Option<u32>) -> Result<VerifyFigures, Failure> {
+    let stage = Arc::new(Stage::new());
+    let bench = Arc::new(Bench::new(judge_of(options, target)));
+    let work = async |thread, stage| {
+        let shared = Rc::new(Shared::new(stage, Arc::clone(&bench), target));
+        work(options, thread, &shared).await
+    };
+    let direct = |stage: &Stage| direct(options, target, &bench, pid, stage);
+    let (cpu_ns, drops) = fleet::run(options.common.threads, options.common.io_driver, &stage, work, direct)?;
+    let judge = bench.judge();
+    let drops = judge.drops().iter().map(|kind| {
+        let (key, what) = kind.names();
+        (key, what, drops.iter().filter_map(|counted| counted.get(kind)).sum())
+    });
+    Ok(VerifyFigures::new(options, judge.counts().into_iter().chain(drops).collect(), cpu_ns))
+}
+
 /// The directing thread; returns the CPU time of the server.
-fn direct(options: &Options, pid: Option<u32>, stage: &Stage) -> Result<Option<u64>, Failure> {
-    stage.gather("connected", &stage.ready, options.pairs * 2)?;
+fn direct(
+    options: &Options,
+    target: &Target,
+    bench: &Bench,
+    pid: Option<u32>,
+    stage: &Stage,
+) -> Result<Option<u64>, Failure> {
+    stage.gather("connected", &stage.ready, options.clients)?;
     stage.advance(Phase::Traffic);
     let before = pid.map(CpuReading::of).transpose()?;
     stage.wait("verifying", stage.now_ns() + (options.duration_s * 1e9) as u64)?;
     let after = pid.map(CpuReading::of).transpose()?;
     stage.advance(Phase::Draining);
     stage.settle(QUIET, DRAIN_MAX)?;
+    let path = bench.judge().page();
+    let page = path.map(|path| get(target, path)).transpose()?;
+    let judged = bench.judge().finish(page.as_deref());
+    judged.map_err(|violation| Failure::Violation(format!("at the end: {violation}")))?;
     Ok(before.zip(after).map(|(before, after)| after.ns_since(&before)))
 }
 
-/// A thread with clients.
-async fn work(options: &Options, thread: usize, target: &Target, shared: Rc<Shared>) -> Tally {
-    let indices = fleet::share(options.pairs * 2, thread, options.common.threads);
-    let on_open = {
-        let shared = Rc::clone(&shared);
-        move |index, connection| Client::start(index, connection, &shared)
-    };
-    fleet::open_all(&shared.stage, &Rc::new(target.clone()), indices, on_open).await;
-    let clients = shared.clients.borrow().clone();
-    drop_at_random(options.drop_rate_per_s, &clients, &shared.stage).await;
-    while !shared.stage.reached(Phase::Stopped) {
-        monoio::time::sleep(fleet::STEP).await;
+/// A thread with clients; how they dropped out.
+async fn work(options: &Options, thread: usize, shared: &Rc<Shared>) -> BTreeMap<DropKind, u64> {
+    for index in fleet::share(options.clients, thread, options.common.threads) {
+        Actor::start(index, shared);
+        // The others wait until some of these are connected.
+        while shared.actors.borrow().iter().filter(|actor| actor.connection().is_none()).count()
+            >= OPENING_MAX
+            && !shared.stage.reached(Phase::Stopped)
+        {
+            monoio::time::sleep(fleet::STEP / 5).await;
+        }
     }
-    clients.iter().for_each(|client| client.finish());
-    let connections: Vec<_> = clients.iter().filter_map(|client| client.connection()).collect();
+    let actors = shared.actors.borrow().clone();
+    let kinds = shared.bench.judge().drops();
+    let (chance, ticks) = (Prng::from_entropy(), shared.bench.judge().ticks());
+    let mut last = Instant::now();
+    while !shared.stage.reached(Phase::Stopped) {
+        monoio::time::sleep(DROP_STEP).await;
+        shared.tell_violation(PATIENCE);
+        let probability = last.elapsed().as_secs_f64() * options.drop_rate_per_s;
+        last = Instant::now();
+        let drops = shared.stage.reached(Phase::Traffic) && !shared.stage.reached(Phase::Draining);
+        for actor in &actors {
+            if drops && chance.chance(probability) {
+                actor.drop_out(kinds[chance.below(kinds.len() as u32) as usize]);
+            }
+            if ticks {
+                actor.tick();
+            }
+        }
+    }
+    shared.tell_violation(Duration::ZERO);
+    actors.iter().for_each(|actor| actor.finish());
+    let connections: Vec<_> = actors.iter().filter_map(|actor| actor.connection()).collect();
     shared.live.drained(connections.iter()).await;
-    shared.tally.take()
+    shared.drops.take()
 }
 
-/// Lets clients drop, each with the same probability per second, while there is traffic.
-async fn drop_at_random(rate_per_s: f64, clients: &[Rc<Client>], stage: &Stage) {
-    let chance = Prng::from_entropy();
-    let mut last = Instant::now();
-    while rate_per_s > 0.0 && !stage.reached(Phase::Draining) {
-        monoio::time::sleep(DROP_STEP).await;
-        let probability = last.elapsed().as_secs_f64() * rate_per_s;
-        last = Instant::now();
-        if !stage.reached(Phase::Traffic) {
-            continue;
-        }
-        for client in clients {
-            if chance.chance(probability) {
-                client.drop_out(DropKind::ALL[chance.below(DropKind::ALL.len() as u32) as usize]);
-            }
+impl VerifyFigures {
+    fn new(options: &Options, lines: Vec<Count>, cpu_ns: Option<u64>) -> Self {
+        let messages = lines.iter().find(|(key, _, _)| *key == "messages").map_or(0, |(_, _, count)| *count);
+        Self {
+            messages,
+            messages_per_s: per_second(messages as f64, Duration::from_secs_f64(options.duration_s)),
+            counts: lines
+                .iter()
+                .filter(|(key, _, _)| *key != "messages")
+                .map(|(key, _, count)| (*key, *count))
+                .collect(),
+            server_messages_per_cpu_s: cpu_ns.map(|ns| ratio(messages as f64, ns as f64 / 1e9)),
+            lines,
         }
     }
 }
 
 impl VerifyFigures {
-    fn new(options: &Options, tallies: &[Tally], registry: &Registry, cpu_ns: Option<u64>) -> Self {
-        let messages: u64 = tallies.iter().map(|tally| tally.messages).sum();
-        let drops = |kind: DropKind| tallies.iter().map(|tally| tally.drops[kind as usize]).sum();
-        let (rooms, messages_carried) = registry.counts();
-        Self {
-            messages,
-            messages_per_s: per_second(messages as f64, Duration::from_secs_f64(options.duration_s)),
-            rooms,
-            messages_carried,
-            drops_reset: drops(DropKind::Reset),
-            drops_tcp_close: drops(DropKind::TcpClose),
-            drops_websocket_close: drops(DropKind::WebSocketClose),
-            drops_next: drops(DropKind::Next),
-            drops_leave: drops(DropKind::Leave),
-            server_messages_per_cpu_s: cpu_ns.map(|ns| super::run::ratio(messages as f64, ns as f64 / 1e9)),
-        }
+    /// What there was none of, where there should be.
+    fn nothing(&self) -> Option<&'static str> {
+        self.lines.first().filter(|(_, _, count)| *count == 0).map(|(_, what, _)| *what)
     }
 }
 
 impl Figures for VerifyFigures {
     fn rows(&self) -> Vec<Row> {
-        let mut rows = vec![
-            Row::text("verified", "no violation"),
-            Row::count("messages", self.messages, ""),
-            Row::quantity("messages per second", self.messages_per_s, "/s"),
-            Row::count("rooms", self.rooms as u64, ""),
-            Row::count("messages read in the next room", self.messages_carried as u64, ""),
-            Row::count("drops by TCP reset", self.drops_reset, ""),
-            Row::count("drops by TCP close", self.drops_tcp_close, ""),
-            Row::count("drops by WebSocket close", self.drops_websocket_close, ""),
-            Row::count("drops by `next`", self.drops_next, ""),
-            Row::count("drops by `leave`", self.drops_leave, ""),
-        ];
+        let mut rows = vec![Row::text("verified", "no violation")];
+        rows.extend(self.lines.iter().map(|(_, what, count)| Row::count(what, *count, "")));
+        rows.push(Row::quantity("messages per second", self.messages_per_s, "/s"));
         let cpu = self.server_messages_per_cpu_s;
         rows.extend(cpu.map(|rate| Row::quantity("messages per CPU second", rate, "/s")));
         rows
     }
 
     fn warnings(&self) -> Vec<String> {
-        let nothing =
-            (self.messages == 0).then(|| "not one message arrived: nothing was verified".to_owned());
-        nothing.into_iter().collect()
+        self.nothing().map(|what| format!("no {what}: nothing was verified")).into_iter().collect()
     }
 
     fn exit_code(&self) -> u8 {
-        u8::from(self.messages == 0)
+        u8::from(self.nothing().is_some())
     }
 }

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use super::{Heard, Words};
+use crate::payload::{Body, Role};
+
 /// Joins the queue.
 pub(crate) const AVAILABLE: &[u8] = br#"{"type":"available"}"#;
 /// Leaves the partner.
@@ -64,10 +67,7 @@ impl<'a> Event<'a> {
         if is_relay(message) {
             return Self::Relay;
         }
-        match serde_json::from_slice(message) {
-            Ok(envelope) => Self::of(envelope),
-            Err(_) => Self::Unknown,
-        }
+        serde_json::from_slice(message).map_or(Self::Unknown, Self::of)
     }
 
     fn of(envelope: Envelope<'a>) -> Self {
@@ -80,6 +80,54 @@ impl<'a> Event<'a> {
             "error" => Self::Error { code: envelope.code },
             _ => Self::Unknown,
         }
+    }
+}
+
+/// A client's message around a body.
+pub(crate) fn wrap(body: &Body) -> String {
+    let Body { kind, field, opaque } = body;
+    format!(r#"{{"type":"{kind}","{field}":{opaque}}}"#)
+}
+
+/// A client that asks for a partner whenever it has none.
+#[derive(Debug, Default)]
+pub(crate) struct Speaker {
+    id: String,
+}
+
+impl super::Speaker for Speaker {
+    fn hear(&mut self, message: &[u8], words: &mut Words) -> Heard {
+        match Event::parse(message) {
+            Event::Relay => Heard::Relay,
+            Event::Ready { client_id } => {
+                self.id = client_id.into_owned();
+                words.push(AVAILABLE.to_vec());
+                Heard::Ready
+            }
+            Event::Matched { partner_id, .. } => Heard::Partnered(Role::of(&self.id, &partner_id)),
+            Event::PartnerLeft => {
+                words.push(AVAILABLE.to_vec());
+                Heard::PartnerLeft
+            }
+            Event::Error { code } if code == "NOT_PAIRED" || code == "ALREADY_PAIRED" => Heard::Misplaced,
+            Event::Error { code } => Heard::Refused { limited: code == "RATE_LIMIT" },
+            Event::Pong => Heard::Nothing,
+            Event::Unknown => Heard::Unknown,
+        }
+    }
+
+    fn farewell(&mut self, words: &mut Words) {
+        words.push(LEAVE.to_vec());
+    }
+}
+
+/// A client that waits for its id and then says nothing.
+#[derive(Debug)]
+pub(crate) struct Idler;
+
+impl super::Speaker for Idler {
+    fn hear(&mut self, message: &[u8], _words: &mut Words) -> Heard {
+        if matches!(Event::parse(message), Event::Ready { .. }) { Heard::Ready } else { Heard::Nothing }
     }
 }
 
@@ -107,5 +155,22 @@ mod tests {
         for other in [&b"no JSON"[..], b"[]", br#"{"type":"else"}"#, b"{}"] {
             assert_eq!(Event::parse(other), Event::Unknown);
         }
+    }
+
+    #[test]
+    fn a_client_asks_for_a_partner_and_calls_when_its_id_is_lower() {
+        let (mut speaker, mut words) = (Speaker::default(), Words::new());
+        let mut hear = |message: &str| {
+            let heard = super::super::Speaker::hear(&mut speaker, message.as_bytes(), &mut words);
+            (heard, std::mem::take(&mut words))
+        };
+        let asks = vec![AVAILABLE.to_vec()];
+        assert_eq!(hear(r#"{"type":"ready","clientId":"b"}"#), (Heard::Ready, asks.clone()));
+        let matched = r#"{"type":"matched","roomId":"r","partnerId":"c"}"#;
+        assert_eq!(hear(matched), (Heard::Partnered(Role::Caller), Vec::new()));
+        assert_eq!(hear(r#"{"type":"partner-left"}"#), (Heard::PartnerLeft, asks));
+        let limited = r#"{"type":"error","code":"RATE_LIMIT","message":"Too many messages"}"#;
+        assert_eq!(hear(limited).0, Heard::Refused { limited: true });
+        assert_eq!(hear("{}").0, Heard::Unknown);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::label::{Bodies, Label};
+use super::super::violation::Violation;
 use super::checker::{Checker, Departure, Heard};
-use super::label::{Bodies, Label};
 use super::registry::Registry;
-use super::violation::Violation;
 
 fn heard(checker: &mut Checker, message: &str) -> Result<Heard, Violation> {
     checker.hear(message.as_bytes(), &Bodies::new())
@@ -19,8 +19,8 @@ fn error(code: &str) -> String {
     format!(r#"{{"type":"error","code":"{code}","message":"…"}}"#)
 }
 
-fn label(sequence: u32, room_sequence: u32, room: &str) -> Label {
-    Label { sender: 2, sequence, room_sequence, room_id: room.to_owned() }
+fn label(sequence: u32, key_sequence: u32, room: &str) -> Label {
+    Label { sender: 2, sequence, key_sequence, key: room.to_owned() }
 }
 
 fn relayed(from: &str, label: &Label) -> String {
@@ -157,18 +157,18 @@ fn a_message_of_an_old_room_passes_only_before_those_of_the_new_one() {
     assert!(matches!(carried, Ok(Heard::Message { carried: true, first: true, .. })), "{carried:?}");
     heard(&mut a, &relayed("b", &label(8, 0, "r"))).expect("the next of the same sender");
     let late = heard(&mut a, &relayed("b", &label(9, 4, "q")));
-    assert!(matches!(late, Err(Violation::OldRoom { .. })), "{late:?}");
+    assert!(matches!(late, Err(Violation::WrongKey { .. })), "{late:?}");
 }
 
 #[test]
 fn a_message_that_was_read_in_its_own_room_must_not_reach_the_next() {
     let check = |sequence| {
-        let registry = Registry::default();
+        let mut registry = Registry::default();
         registry.ended(2, "q".to_owned(), 5);
         registry.carried(label(sequence, 0, "q"), "r");
         registry.check_all()
     };
-    assert!(matches!(check(4), Err(Violation::OldRoom { .. })));
+    assert!(matches!(check(4), Err(Violation::WrongKey { .. })));
     assert_eq!(check(5), Ok(()));
 }
 
@@ -193,9 +193,9 @@ fn room_of(id: &str, room: &str, partner: &str) -> Checker {
 
 #[test]
 fn both_ends_must_name_each_other() {
-    let registry = Registry::default();
+    let mut registry = Registry::default();
     let now = Instant::now();
-    let enter = |id: &str, room: &str, partner: &str| {
+    let mut enter = |id: &str, room: &str, partner: &str| {
         registry.matched(id, room_of(id, room, partner).room().expect("a room"), now)
     };
     assert_eq!(enter("a", "r", "b"), Ok(()));
@@ -206,18 +206,19 @@ fn both_ends_must_name_each_other() {
 
 #[test]
 fn nobody_is_matched_with_one_long_gone() {
-    let registry = Registry::default();
+    let mut registry = Registry::default();
     let now = Instant::now();
     registry.gone("b", now);
     let a = paired();
-    let enter = |after| registry.matched("a", a.room().expect("a room"), now + Duration::from_secs(after));
+    let mut enter =
+        |after| registry.matched("a", a.room().expect("a room"), now + Duration::from_secs(after));
     assert!(matches!(enter(3), Err(Violation::Gone { ms: 3_000, .. })));
     assert_eq!(enter(1), Ok(()));
 }
 
 #[test]
 fn the_label_s_sender_is_the_client_that_the_server_names() {
-    let registry = Registry::default();
+    let mut registry = Registry::default();
     registry.ready(2, "b");
     assert_eq!(registry.sender(&label(0, 0, "r"), "b"), Ok(()));
     assert!(matches!(registry.sender(&label(0, 0, "r"), "c"), Err(Violation::WrongSender { .. })));
@@ -225,7 +226,7 @@ fn the_label_s_sender_is_the_client_that_the_server_names() {
 
 #[test]
 fn at_the_end_all_has_arrived_and_both_ends_agree() {
-    let registry = Registry::default();
+    let mut registry = Registry::default();
     let mut a = paired();
     let b = room_of("b", "r", "a");
     registry.last_seen("a", a.room().expect("a room"));
@@ -233,7 +234,7 @@ fn at_the_end_all_has_arrived_and_both_ends_agree() {
     registry.last_seen("b", b.room().expect("a room"));
     assert_eq!(registry.check_all(), Ok(()));
 
-    let registry = Registry::default();
+    let mut registry = Registry::default();
     a.next_label().expect("a partner");
     registry.last_seen("a", a.room().expect("a room"));
     registry.last_seen("b", b.room().expect("a room"));

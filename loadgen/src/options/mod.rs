@@ -1,11 +1,17 @@
 //! The command line.
 
+mod pipe;
+mod values;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+pub(crate) use self::pipe::{PipeArgs, PipeLoad, PipeMode, PipeTraffic, StreamArgs};
+use self::values::{as_seconds, as_text, at_least_one, positive, seconds};
+use crate::dialects::Dialect;
 use crate::failure::Failure;
 use crate::net::runtime::DriverChoice;
 use crate::net::target::{Target, Url};
@@ -29,21 +35,31 @@ pub(crate) enum Command {
     /// Runs one scenario against one server
     Run {
         /// Which one
-        #[arg(long, value_enum)]
+        #[arg(long, value_enum, default_value = "relay")]
         scenario: Scenario,
         /// Its options.
         #[command(flatten)]
         options: ScenarioArgs,
     },
-    /// The same as `run --scenario pairing`: pairs relay messages; throughput and latency
-    Pairing(ScenarioArgs),
+    /// The same as `run --scenario relay`: pairs relay messages; throughput and latency
+    #[command(visible_alias = "pairing")]
+    Relay(ScenarioArgs),
     /// The same as `run --scenario idle`: clients connect and stay silent; bytes per client with --pid
+    ///
+    /// Pairing: not in the queue. Rendezvous: each alone on its connection id. Directory: not logged in. Rooms: eight to a
+    /// room. Introductions: each with a document of its own.
     Idle(ScenarioArgs),
     /// The same as `run --scenario churn`: pairs connect, exchange one set of messages, and leave, again and again
     Churn(ScenarioArgs),
     /// The same as `run --scenario verify`: nothing lost, doubled, reordered, changed or sent to a stranger
+    ///
+    /// Nobody else may be in the server's directory meanwhile. Raise the limits that are not to be met:
+    /// MAX_MSG_PER_SECOND for pairing, RATE_LIMIT_MESSAGES for rendezvous.
     Verify(ScenarioArgs),
-    /// Runs the pairing scenario against two servers in turns: a, b, a, b, …
+    /// Streams through pipes: frames and MiB per second and per CPU second, latency; or one long stream and a reader
+    /// that stalls
+    Pipe(PipeArgs),
+    /// Runs the relay or the pipe scenario against two servers in turns: a, b, a, b, …
     Compare(CompareArgs),
 }
 
@@ -51,7 +67,8 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
     /// Pairs relay messages; throughput and latency.
-    Pairing,
+    #[value(alias = "pairing")]
+    Relay,
     /// Clients connect and stay silent.
     Idle,
     /// Pairs connect, exchange one set of messages, and leave, again and again.
@@ -60,23 +77,40 @@ pub(crate) enum Scenario {
     Verify,
 }
 
+/// The scenarios that can be run against two servers in turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compared {
+    /// Pairs relay messages.
+    #[value(alias = "pairing")]
+    Relay,
+    /// Pairs stream through pipes.
+    Pipe,
+}
+
 /// Options of one scenario against one server.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ScenarioArgs {
-    /// The server
+    /// The server; the path counts for pairing alone
     #[arg(long, default_value = "ws://127.0.0.1:8080/ws")]
     pub(crate) url: Url,
+    /// What the clients speak
+    #[arg(long, value_enum, default_value = "pairing")]
+    pub(crate) dialect: Dialect,
     /// Process of the server, on this host: CPU time per message and bytes per client are then read from /proc
     ///
     /// Bytes per client mean something only for a server that was just started: later it reuses what it has.
     #[arg(long)]
     pub(crate) pid: Option<u32>,
-    /// Clients of `idle`, or pairs of clients that `churn` keeps going at the same time
+    /// Clients of `idle`, pairs of clients that `churn` keeps going at the same time, or clients of
+    /// `verify --dialect directory` that log in and out all the time
     #[arg(long, value_parser = at_least_one)]
     pub(crate) clients: Option<usize>,
-    /// `verify`: drops per client and second, by reset, close, `next` and `leave`, at random
+    /// `verify`: drops per client and second, at random: by reset, close, and as the dialect has it
     #[arg(long, value_parser = positive)]
     pub(crate) drop_rate: Option<f64>,
+    /// `verify --dialect pipes`: what the ends are [default: now one, now the other]
+    #[arg(long, value_enum)]
+    pub(crate) mode: Option<PipeMode>,
     /// What is sent.
     #[command(flatten)]
     pub(crate) traffic: TrafficArgs,
@@ -88,6 +122,12 @@ pub(crate) struct ScenarioArgs {
 /// Options of `compare`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CompareArgs {
+    /// What is run
+    #[arg(long, value_enum, default_value = "relay")]
+    pub(crate) scenario: Compared,
+    /// What the clients of `relay` speak
+    #[arg(long, value_enum, default_value = "pairing")]
+    pub(crate) dialect: Dialect,
     /// The first server
     #[arg(long)]
     pub(crate) a: Url,
@@ -103,6 +143,9 @@ pub(crate) struct CompareArgs {
     /// Runs against each
     #[arg(long, default_value = "5", value_parser = at_least_one)]
     pub(crate) rounds: usize,
+    /// What is streamed.
+    #[command(flatten)]
+    pub(crate) stream: StreamArgs,
     /// What is sent.
     #[command(flatten)]
     pub(crate) traffic: TrafficArgs,
@@ -117,6 +160,9 @@ pub(crate) struct TrafficArgs {
     /// Pairs of clients [default: 200]
     #[arg(long, value_parser = at_least_one)]
     pub(crate) pairs: Option<usize>,
+    /// Rooms: clients to a room, in place of the two of a pair [default: 2]
+    #[arg(long, value_parser = at_least_one)]
+    pub(crate) members: Option<usize>,
     /// Messages under way per pair, both directions together [default: 8]
     ///
     /// When two clients are matched they send so many between them, and from then on each message that arrives makes
@@ -135,7 +181,7 @@ pub(crate) struct TrafficArgs {
     #[arg(long, value_parser = positive)]
     pub(crate) rate: Option<f64>,
     /// Seconds to measure [default: 10]
-    #[arg(long, value_parser = seconds)]
+    #[arg(long, visible_alias = "seconds", value_parser = seconds)]
     pub(crate) duration: Option<Duration>,
     /// Seconds of traffic before measuring [default: 2]
     #[arg(long, value_parser = seconds)]
@@ -168,6 +214,8 @@ pub(crate) struct CommonArgs {
 pub(crate) struct Traffic {
     /// Pairs of clients.
     pub(crate) pairs: usize,
+    /// Clients to a pair: more than two in a room.
+    pub(crate) members: usize,
     /// Messages under way per pair; none in the open loop.
     pub(crate) in_flight: Option<usize>,
     /// What the messages are.
@@ -188,6 +236,7 @@ impl TrafficArgs {
     pub(crate) fn resolve(&self) -> Traffic {
         Traffic {
             pairs: self.pairs.unwrap_or(200),
+            members: self.members.unwrap_or(2),
             in_flight: if self.rate.is_some() { None } else { Some(self.in_flight.unwrap_or(8)) },
             payload: self.payload.unwrap_or(PayloadKind::Ice),
             rate_per_s: self.rate,
@@ -210,25 +259,36 @@ impl ScenarioArgs {
 
     /// Refuses options that have no meaning in a scenario, so that nobody believes they had one.
     pub(crate) fn refuse_meaningless(&self, scenario: Scenario) -> Result<(), Failure> {
-        use Scenario::{Churn, Idle, Pairing, Verify};
+        use Scenario::{Churn, Idle, Relay, Verify};
         let traffic = &self.traffic;
-        let options: [(&str, bool, &[Scenario]); 7] = [
-            ("--clients", self.clients.is_some(), &[Idle, Churn]),
+        let options: [(&str, bool, &[Scenario]); 8] = [
+            ("--clients", self.clients.is_some(), &[Idle, Churn, Verify]),
             ("--drop-rate", self.drop_rate.is_some(), &[Verify]),
-            ("--pairs", traffic.pairs.is_some(), &[Pairing, Verify]),
-            ("--in-flight", traffic.in_flight.is_some(), &[Pairing, Verify]),
-            ("--payload", traffic.payload.is_some(), &[Pairing]),
-            ("--rate", traffic.rate.is_some(), &[Pairing]),
-            ("--warmup", traffic.warmup.is_some(), &[Pairing]),
+            ("--pairs", traffic.pairs.is_some(), &[Relay, Verify]),
+            ("--members", traffic.members.is_some(), &[Relay]),
+            ("--in-flight", traffic.in_flight.is_some(), &[Relay, Verify]),
+            ("--payload", traffic.payload.is_some(), &[Relay]),
+            ("--rate", traffic.rate.is_some(), &[Relay]),
+            ("--warmup", traffic.warmup.is_some(), &[Relay]),
         ];
-        match options.iter().find(|(_, given, known)| *given && !known.contains(&scenario)) {
-            None => Ok(()),
-            Some((option, _, _)) => {
-                let scenario = scenario.to_possible_value().map(|value| value.get_name().to_owned());
-                let scenario = scenario.unwrap_or_default();
-                Err(Failure::Options(format!("{option} has no meaning in the scenario {scenario}")))
-            }
+        let name = scenario.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let refused =
+            |what: &str| Err(Failure::Options(format!("{what} has no meaning in the scenario {name}")));
+        if let Some((option, _, _)) =
+            options.iter().find(|(_, given, known)| *given && !known.contains(&scenario))
+        {
+            return refused(option);
         }
+        if self.dialect == Dialect::Pipes && scenario != Verify {
+            return refused("--dialect pipes");
+        }
+        if self.mode.is_some() && self.dialect != Dialect::Pipes {
+            return refused("--mode");
+        }
+        if scenario == Verify && self.clients.is_some() && self.dialect != Dialect::Directory {
+            return refused("--clients");
+        }
+        Ok(())
     }
 }
 
@@ -237,34 +297,6 @@ impl CommonArgs {
     pub(crate) fn target(&self, url: &Url) -> Result<Target, Failure> {
         Target::resolve(url, self.origin.clone(), self.allow_remote).map_err(Failure::Options)
     }
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("is not a number from 1 on".to_owned()),
-        Ok(number) => Ok(number),
-    }
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(number) if number > 0.0 && number < 1e9 => Ok(number),
-        _ => Err("is not a number above 0".to_owned()),
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 =
-        text.strip_suffix('s').unwrap_or(text).parse().map_err(|_| "is not a number of seconds")?;
-    Duration::try_from_secs_f64(number).map_err(|error| error.to_string())
-}
-
-fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
-}
-
-fn as_text<S: serde::Serializer>(payload: &PayloadKind, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(payload)
 }
 
 #[cfg(test)]
@@ -294,10 +326,20 @@ mod tests {
         let line = "x run --scenario pairing --url ws://127.0.0.1:9/ws --pairs 5 --in-flight 3 --payload mixed \
                     --duration 1.5 --warmup 0 --threads 2 --pid 7 --io-driver epoll --json f.json";
         let (scenario, options) = scenario_args(line);
-        assert_eq!((scenario, options.pid, options.common.threads), (Scenario::Pairing, Some(7), 2));
+        assert_eq!((scenario, options.pid, options.common.threads), (Scenario::Relay, Some(7), 2));
         let traffic = options.traffic.resolve();
         assert_eq!((traffic.pairs, traffic.in_flight, traffic.payload), (5, Some(3), PayloadKind::Mixed));
         assert_eq!((traffic.duration, traffic.warmup), (Duration::from_millis(1_500), Duration::ZERO));
+    }
+
+    #[test]
+    fn a_run_relays_in_any_dialect() {
+        let (scenario, options) = scenario_args("x run --dialect rooms --members 5 --seconds 3");
+        assert_eq!((scenario, options.dialect), (Scenario::Relay, Dialect::Rooms));
+        let traffic = options.traffic.resolve();
+        assert_eq!((traffic.members, traffic.duration), (5, Duration::from_secs(3)));
+        assert!(options.refuse_meaningless(scenario).is_ok());
+        assert!(parse("x pairing --pairs 3").is_ok() && parse("x relay --pairs 3").is_ok());
     }
 
     #[test]
@@ -314,6 +356,15 @@ mod tests {
         let (scenario, options) = scenario_args("x idle --clients 10 --drop-rate 0.5");
         let refused = options.refuse_meaningless(scenario).expect_err("no drops in idle");
         assert_eq!(refused.to_string(), "--drop-rate has no meaning in the scenario idle");
+        for line in [
+            "x run --scenario verify --dialect rooms --clients 5",
+            "x idle --dialect pipes",
+            "x run --scenario verify --mode raw",
+            "x run --scenario churn --members 3",
+        ] {
+            let (scenario, options) = scenario_args(line);
+            assert!(options.refuse_meaningless(scenario).is_err(), "{line}");
+        }
         let (scenario, options) = scenario_args("x run --scenario verify --pairs 3 --drop-rate 0.5");
         assert!(options.refuse_meaningless(scenario).is_ok());
     }
@@ -321,7 +372,7 @@ mod tests {
     #[test]
     fn wrong_values_are_refused() {
         for line in [
-            "x run",
+            "x run --dialect else",
             "x idle --clients 0",
             "x idle --url http://h/",
             "x churn --duration soon",
@@ -338,5 +389,25 @@ mod tests {
         let Command::Compare(options) = parse(line).expect("good options").command else { panic!("compare") };
         assert_eq!((options.rounds, options.a_pid, options.b_pid), (3, Some(1), None));
         assert_eq!(options.traffic.resolve().pairs, 4);
+    }
+
+    #[test]
+    fn a_pipe_takes_frames_or_one_long_stream() {
+        let line = "x pipe --frame-bytes 4096 --in-flight 2 --pairs 3 --mode raw --seconds 4";
+        let Command::Pipe(options) = parse(line).expect("good options").command else { panic!("pipe") };
+        let PipeLoad::Frames { traffic } = options.load().expect("frames") else { panic!("frames") };
+        assert_eq!((traffic.frame_bytes, traffic.in_flight, traffic.pairs), (4_096, 2, 3));
+        assert_eq!((traffic.mode, traffic.duration), (PipeMode::Raw, Duration::from_secs(4)));
+        let line = "x pipe --bytes 1GiB --stall-ms 2000";
+        let Command::Pipe(options) = parse(line).expect("good options").command else { panic!("pipe") };
+        let PipeLoad::Long { bytes, stall, .. } = options.load().expect("one stream") else { panic!("one") };
+        assert_eq!((bytes, stall), (1 << 30, Duration::from_secs(2)));
+        for bad in ["x pipe --bytes 1GiB --pairs 2", "x pipe --stall-ms 5", "x pipe --frame-bytes 8"] {
+            let Command::Pipe(options) = parse(bad).expect("each is known").command else { panic!("pipe") };
+            assert!(options.load().is_err(), "{bad}");
+        }
+        let line = "x compare --scenario pipe --a ws://127.0.0.1:1 --b ws://127.0.0.1:2 --frame-bytes 64";
+        let Command::Compare(options) = parse(line).expect("good options").command else { panic!("compare") };
+        assert_eq!(options.scenario, Compared::Pipe);
     }
 }

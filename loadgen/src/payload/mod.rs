@@ -1,31 +1,28 @@
-//! Client messages with real browser bodies, and the stamp inside them that tells when each was sent.
-//!
-//! A stamp sits inside the opaque value, where the JSON stays valid and the body stays what it claims to be: as an
-//! extension attribute of a candidate (RFC 8839 section 5.1, `… x-stamp <hex>`) or as the last attribute line of a
-//! session description (`a=x-stamp:<hex>`).
+//! Client messages with real browser bodies, as each dialect wraps them.
+
+mod stamp;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
-/// Name of the attribute that carries a stamp; one separator and the digits follow.
-const MARKER: &str = "x-stamp";
-static MARKER_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARKER));
+pub(crate) use self::stamp::Stamp;
+use self::stamp::{MARKER, MARKER_FINDER};
+use crate::dialects::Dialect;
 
 const OFFERS: [&str; 3] = [
-    include_str!("../data/chrome-offer.sdp"),
-    include_str!("../data/firefox-offer.sdp"),
-    include_str!("../data/safari-offer.sdp"),
+    include_str!("../../data/chrome-offer.sdp"),
+    include_str!("../../data/firefox-offer.sdp"),
+    include_str!("../../data/safari-offer.sdp"),
 ];
 const ANSWERS: [&str; 3] = [
-    include_str!("../data/chrome-answer.sdp"),
-    include_str!("../data/firefox-answer.sdp"),
-    include_str!("../data/safari-answer.sdp"),
+    include_str!("../../data/chrome-answer.sdp"),
+    include_str!("../../data/firefox-answer.sdp"),
+    include_str!("../../data/safari-answer.sdp"),
 ];
-const CANDIDATES: &str = include_str!("../data/candidates.json");
+const CANDIDATES: &str = include_str!("../../data/candidates.json");
 
 /// ICE messages that follow each session description in a `mixed` load.
 pub(crate) const ICE_PER_SET: usize = 10;
@@ -86,71 +83,64 @@ impl Role {
     }
 }
 
-/// Sequence number and time of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    /// Which client sent it.
-    pub(crate) sender: u32,
-    /// Messages of that client before it.
-    pub(crate) sequence: u32,
-    /// When it was sent, or should have been, in nanoseconds of the run's clock.
-    pub(crate) time_ns: u64,
+/// What a client has to say: which kind of message, the field it stands in, and the opaque JSON value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Body {
+    /// `offer`, `answer` or `ice`.
+    pub(crate) kind: &'static str,
+    /// `sdp` or `candidate`.
+    pub(crate) field: &'static str,
+    /// The JSON value of that field.
+    pub(crate) opaque: String,
 }
 
-impl Stamp {
-    /// Hexadecimal digits of a stamp.
-    const LEN: usize = 32;
-
-    /// Writes the digits over `out`.
-    pub(crate) fn write(self, out: &mut [u8]) {
-        write_hex(u64::from(self.sender) << 32 | u64::from(self.sequence), &mut out[..16]);
-        write_hex(self.time_ns, &mut out[16..Self::LEN]);
+impl Body {
+    /// A candidate.
+    pub(crate) fn ice(opaque: String) -> Self {
+        Self { kind: "ice", field: "candidate", opaque }
     }
 
-    /// The stamp inside a message, if there is one.
-    pub(crate) fn find(message: &[u8]) -> Option<Self> {
-        let start = MARKER_FINDER.find(message)? + MARKER.len() + 1;
-        let digits = message.get(start..start + Self::LEN)?;
-        let who = read_hex(&digits[..16])?;
-        let time_ns = read_hex(&digits[16..])?;
-        Some(Self { sender: (who >> 32) as u32, sequence: who as u32, time_ns })
+    /// A session description.
+    pub(crate) fn sdp(kind: &'static str, opaque: String) -> Self {
+        Self { kind, field: "sdp", opaque }
     }
 }
 
-fn write_hex(number: u64, out: &mut [u8]) {
-    for (index, digit) in out.iter_mut().rev().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (4 * index)) as usize & 0xf];
-    }
+/// Where a template wants to be told whom a message is for: a dialect writes as many of these as the address is long.
+const BLANK: u8 = b'@';
+/// Fewer blanks in a row are not meant.
+const BLANKS_MIN: &[u8] = b"@@@@@@@@";
+
+/// The room for an address of `len` bytes.
+pub(crate) fn blank(len: usize) -> String {
+    char::from(BLANK).to_string().repeat(len)
 }
 
-fn read_hex(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0u64, |number, digit| {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u64::from(value))
-    })
-}
-
-/// A client message that only lacks its stamp.
+/// A client message that only lacks its stamp and its address.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
-    /// The whole message, zeros where the stamp goes.
+    /// The whole message, with zeros where the stamp goes.
     pub(crate) message: Vec<u8>,
-    stamp_start: usize,
+    stamp_start: Option<usize>,
+    address_start: Option<usize>,
 }
 
 impl Template {
-    fn new(message: String) -> Self {
-        let start = MARKER_FINDER.find(message.as_bytes()).map_or(message.len(), |at| at + MARKER.len() + 1);
-        Self { message: message.into_bytes(), stamp_start: start }
+    /// Finds the places in a message.
+    pub(crate) fn new(message: String) -> Self {
+        let stamp_start = MARKER_FINDER.find(message.as_bytes()).map(|at| at + MARKER.len() + 1);
+        let address_start = memmem::find(message.as_bytes(), BLANKS_MIN);
+        Self { message: message.into_bytes(), stamp_start, address_start }
     }
 
-    /// Puts a stamp into a copy of [`Self::message`].
-    pub(crate) fn put(&self, stamp: Stamp, copy: &mut [u8]) {
-        stamp.write(&mut copy[self.stamp_start..self.stamp_start + Stamp::LEN]);
+    /// Puts stamp and address into a copy of [`Self::message`].
+    pub(crate) fn put(&self, stamp: Stamp, address: &str, copy: &mut [u8]) {
+        if let Some(start) = self.stamp_start {
+            stamp.write(&mut copy[start..start + Stamp::LEN]);
+        }
+        if let Some(start) = self.address_start {
+            copy[start..start + address.len()].copy_from_slice(address.as_bytes());
+        }
     }
 }
 
@@ -162,18 +152,22 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// The script of a kind of load.
-    pub(crate) fn new(kind: PayloadKind) -> Result<Self, String> {
+    /// The script of a kind of load in a dialect.
+    pub(crate) fn new(kind: PayloadKind, dialect: Dialect) -> Result<Self, String> {
+        if let Some(templates) = dialect.own_templates(kind)? {
+            return Ok(Self { caller: templates.clone(), callee: templates });
+        }
+        let wrap = |body: Body| Template::new(dialect.wrap(&body));
         let candidates = candidates();
-        let ice: Vec<_> = candidates.iter().map(|candidate| ice_template(candidate, 0)).collect();
-        let offers = OFFERS.map(|sdp| sdp_template("offer", sdp));
-        let answers = ANSWERS.map(|sdp| sdp_template("answer", sdp));
+        let ice: Vec<_> = candidates.iter().map(|candidate| wrap(ice_body(candidate, 0))).collect();
+        let offers = OFFERS.map(|sdp| wrap(sdp_body("offer", sdp)));
+        let answers = ANSWERS.map(|sdp| wrap(sdp_body("answer", sdp)));
         let both = |templates: Vec<Template>| Self { caller: templates.clone(), callee: templates };
         Ok(match kind {
             PayloadKind::Ice => both(ice),
             PayloadKind::Sdp => Self { caller: offers.to_vec(), callee: answers.to_vec() },
             PayloadKind::Mixed => Self { caller: mixed(&offers, &ice), callee: mixed(&answers, &ice) },
-            PayloadKind::Bytes(bytes) => both(vec![padded(&candidates, bytes)?]),
+            PayloadKind::Bytes(bytes) => both(vec![padded(&candidates, bytes, wrap)?]),
         })
     }
 
@@ -244,23 +238,25 @@ fn mixed(sdps: &[Template], ice: &[Template]) -> Vec<Template> {
         .collect()
 }
 
-fn sdp_template(kind: &str, sdp: &str) -> Template {
-    let json = sdp_to_json(sdp, &format!("{MARKER}:{}", "0".repeat(Stamp::LEN)));
-    Template::new(format!(r#"{{"type":"{kind}","sdp":{json}}}"#))
+fn sdp_body(kind: &'static str, sdp: &str) -> Body {
+    Body::sdp(kind, sdp_to_json(sdp, &format!("{MARKER}:{}", "0".repeat(Stamp::LEN))))
 }
 
-fn ice_template(candidate: &Candidate, padding: usize) -> Template {
+fn ice_body(candidate: &Candidate, padding: usize) -> Body {
     let pad = if padding == 0 { String::new() } else { format!(" {}", "x".repeat(padding - 1)) };
-    let json = candidate.to_json_with(&format!("{MARKER} {}{pad}", "0".repeat(Stamp::LEN)));
-    Template::new(format!(r#"{{"type":"ice","candidate":{json}}}"#))
+    Body::ice(candidate.to_json_with(&format!("{MARKER} {}{pad}", "0".repeat(Stamp::LEN))))
 }
 
-fn padded(candidates: &[Candidate], bytes: usize) -> Result<Template, String> {
+fn padded(
+    candidates: &[Candidate],
+    bytes: usize,
+    wrap: impl Fn(Body) -> Template,
+) -> Result<Template, String> {
     let shortest = candidates.iter().min_by_key(|candidate| candidate.candidate.len());
     let candidate = shortest.ok_or("there are no candidates")?;
-    let bytes_min = ice_template(candidate, 0).message.len();
+    let bytes_min = wrap(ice_body(candidate, 0)).message.len();
     match bytes.checked_sub(bytes_min) {
-        Some(padding) => Ok(ice_template(candidate, padding)),
+        Some(padding) => Ok(wrap(ice_body(candidate, padding))),
         None => Err(format!(
             "a message of {bytes} bytes has no room for a candidate and its stamp: {bytes_min} is the least"
         )),
@@ -272,47 +268,50 @@ mod tests {
     use super::*;
 
     const STAMP: Stamp = Stamp { sender: 7, sequence: u32::MAX, time_ns: 0x0123_4567_89ab_cdef };
+    const STAMPED: [Dialect; 4] = [Dialect::Pairing, Dialect::Rendezvous, Dialect::Directory, Dialect::Rooms];
+
+    fn script(kind: PayloadKind, dialect: Dialect) -> Script {
+        Script::new(kind, dialect).expect("a script")
+    }
 
     fn scripts() -> Vec<Script> {
-        [PayloadKind::Ice, PayloadKind::Sdp, PayloadKind::Mixed, PayloadKind::Bytes(500)]
-            .map(|kind| Script::new(kind).expect("a script"))
-            .into()
+        let kinds = [PayloadKind::Ice, PayloadKind::Sdp, PayloadKind::Mixed, PayloadKind::Bytes(500)];
+        STAMPED.iter().flat_map(|dialect| kinds.map(|kind| script(kind, *dialect))).collect()
     }
 
     #[test]
     fn a_stamp_is_found_where_it_was_put_and_the_json_stays_valid() {
+        let address = "00000000-0000-4000-8000-0123456789ef";
         for script in scripts() {
             for template in script.caller.iter().chain(&script.callee) {
                 let mut message = template.message.clone();
-                template.put(STAMP, &mut message);
+                template.put(STAMP, address, &mut message);
                 assert_eq!(Stamp::find(&message), Some(STAMP));
                 let json: serde_json::Value = serde_json::from_slice(&message).expect("JSON");
-                let opaque = json.get("sdp").or(json.get("candidate")).expect("an opaque value");
-                assert!(opaque.to_string().contains("0123456789abcdef"));
+                assert_eq!(json.to_string().contains(address), template.address_start.is_some());
+                assert!(json.to_string().contains("0123456789abcdef"));
+                assert!(!message.contains(&BLANK), "{json}");
             }
         }
     }
 
     #[test]
-    fn no_stamp_is_found_where_none_is() {
-        assert_eq!(Stamp::find(br#"{"type":"ready","clientId":"x"}"#), None);
-        assert_eq!(Stamp::find(b"x-stamp 00"), None);
-        assert_eq!(Stamp::find(b"x-stamp 0000000000000000000000000000000g"), None);
-    }
-
-    #[test]
     fn padded_messages_have_exactly_the_length_asked_for() {
-        let least = padded(&candidates(), 0).expect_err("too short");
-        let least: usize = least.rsplit(' ').nth(3).and_then(|word| word.parse().ok()).expect("a number");
-        for bytes in [least, least + 1, least + 2, 1_000, 100_000] {
-            assert_eq!(padded(&candidates(), bytes).expect("long enough").message.len(), bytes);
+        for dialect in STAMPED {
+            let padded = |bytes| Script::new(PayloadKind::Bytes(bytes), dialect);
+            let least = padded(1).expect_err("too short");
+            let least: usize = least.rsplit(' ').nth(3).and_then(|word| word.parse().ok()).expect("a number");
+            for bytes in [least, least + 1, least + 2, 1_000, 100_000] {
+                let script = padded(bytes).expect("long enough");
+                assert_eq!(script.at(Role::Caller, 0).message.len(), bytes);
+            }
+            assert!(padded(least - 1).is_err());
         }
-        assert!(padded(&candidates(), least - 1).is_err());
     }
 
     #[test]
     fn mixed_is_one_description_and_ten_candidates() {
-        let script = Script::new(PayloadKind::Mixed).expect("a script");
+        let script = script(PayloadKind::Mixed, Dialect::Pairing);
         let is = |role, step, kind: &str| {
             String::from_utf8_lossy(&script.at(role, step).message)
                 .starts_with(&format!(r#"{{"type":"{kind}""#))
@@ -324,7 +323,7 @@ mod tests {
 
     #[test]
     fn sizes_are_those_of_browsers() {
-        let mean = |kind| Script::new(kind).expect("a script").message_bytes_mean();
+        let mean = |kind| script(kind, Dialect::Pairing).message_bytes_mean();
         assert!((200.0..300.0).contains(&mean(PayloadKind::Ice)), "{}", mean(PayloadKind::Ice));
         assert!((1_800.0..2_500.0).contains(&mean(PayloadKind::Sdp)), "{}", mean(PayloadKind::Sdp));
     }

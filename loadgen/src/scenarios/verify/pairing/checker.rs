@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::label::{Bodies, Label};
-use super::violation::Violation;
-use crate::pairing::Event;
+use super::super::label::{Bodies, Label};
+use super::super::violation::{Violation, shown};
+use crate::dialects::pairing::Event;
 
 /// How a client leaves its partner and stays connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,11 +122,6 @@ impl Checker {
         }
     }
 
-    /// Number of the connection.
-    pub(crate) fn number(&self) -> u32 {
-        self.number
-    }
-
     /// Own client id, empty before `ready`.
     pub(crate) fn id(&self) -> &str {
         self.id.as_deref().unwrap_or_default()
@@ -148,8 +143,8 @@ impl Checker {
         let label = Label {
             sender: self.number,
             sequence: self.sequence,
-            room_sequence: room.sent,
-            room_id: room.id.clone(),
+            key_sequence: room.sent,
+            key: room.id.clone(),
         };
         room.sent += 1;
         self.sequence += 1;
@@ -276,34 +271,21 @@ impl Checker {
 impl Room {
     /// Checks the order of a message; whether it is labelled with an older room.
     fn accept(&mut self, label: &Label) -> Result<bool, Violation> {
-        let carried = label.room_id != self.id;
+        let carried = label.key != self.id;
         if let Some((sender, due)) = self.heard {
             if label.sender != sender {
-                return Err(Violation::OldRoom { label: label.to_string(), room: self.id.clone() });
+                return Err(Violation::WrongKey { label: label.to_string(), key: self.id.clone() });
             }
-            in_order(label, label.sequence, due)?;
+            label.is_number(label.sequence, due)?;
         }
         if carried && self.arrived > 0 {
-            return Err(Violation::OldRoom { label: label.to_string(), room: self.id.clone() });
+            return Err(Violation::WrongKey { label: label.to_string(), key: self.id.clone() });
         }
         if !carried {
-            in_order(label, label.room_sequence, self.arrived)?;
+            label.is_due(self.arrived)?;
             self.arrived += 1;
         }
         self.heard = Some((label.sender, label.sequence + 1));
         Ok(carried)
     }
-}
-
-fn in_order(label: &Label, number: u32, due: u32) -> Result<(), Violation> {
-    match number.cmp(&due) {
-        std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Greater => Err(Violation::Lost { label: label.to_string(), due }),
-        std::cmp::Ordering::Less => Err(Violation::Repeated { label: label.to_string(), due }),
-    }
-}
-
-/// The start of a message, for people.
-fn shown(message: &[u8]) -> String {
-    String::from_utf8_lossy(&message[..message.len().min(300)]).into_owned()
 }

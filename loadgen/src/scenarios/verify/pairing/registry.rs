@@ -1,12 +1,11 @@
-//! What only both ends of a room together can show. Shared by all threads.
+//! What only both ends of a room together can show.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::super::label::Label;
+use super::super::violation::Violation;
 use super::checker::Room;
-use super::label::Label;
-use super::violation::Violation;
 
 /// What it may take a server to notice that a client is gone.
 const NOTICE: Duration = Duration::from_secs(2);
@@ -32,8 +31,9 @@ struct Carried {
     room_id: String,
 }
 
+/// The registry.
 #[derive(Debug, Default)]
-struct Records {
+pub(super) struct Registry {
     /// Client id of each connection number.
     ids: HashMap<u32, String>,
     gone: HashMap<String, Instant>,
@@ -44,93 +44,76 @@ struct Records {
     last_seen: Vec<LastSeen>,
 }
 
-/// The registry.
-#[derive(Debug, Default)]
-pub(crate) struct Registry {
-    records: Mutex<Records>,
-}
-
 impl Registry {
     /// A connection has got its id.
-    pub(crate) fn ready(&self, number: u32, id: &str) {
-        self.with(|records| records.ids.insert(number, id.to_owned()));
+    pub(super) fn ready(&mut self, number: u32, id: &str) {
+        self.ids.insert(number, id.to_owned());
     }
 
     /// A client has gone.
-    pub(crate) fn gone(&self, id: &str, at: Instant) {
-        self.with(|records| records.gone.insert(id.to_owned(), at));
+    pub(super) fn gone(&mut self, id: &str, at: Instant) {
+        self.gone.insert(id.to_owned(), at);
     }
 
     /// A client was matched: both ends must name each other and the same room, and be there.
-    pub(crate) fn matched(&self, id: &str, room: &Room, at: Instant) -> Result<(), Violation> {
-        self.with(|records| {
-            if let Some(gone) = records.gone.get(&room.partner_id) {
-                let since = at.saturating_duration_since(*gone);
-                if since > NOTICE {
-                    let ms = since.as_millis() as u64;
-                    return Err(Violation::Gone { partner: room.partner_id.clone(), ms });
-                }
+    pub(super) fn matched(&mut self, id: &str, room: &Room, at: Instant) -> Result<(), Violation> {
+        if let Some(gone) = self.gone.get(&room.partner_id) {
+            let since = at.saturating_duration_since(*gone);
+            if since > NOTICE {
+                let ms = since.as_millis() as u64;
+                return Err(Violation::Gone { partner: room.partner_id.clone(), ms });
             }
-            let ends = records.rooms.entry(room.id.clone()).or_default();
-            let end = End { id: id.to_owned(), partner_id: room.partner_id.clone() };
-            check_ends(ends, &end, &room.id)?;
-            ends.push(end);
-            Ok(())
-        })
+        }
+        let ends = self.rooms.entry(room.id.clone()).or_default();
+        let end = End { id: id.to_owned(), partner_id: room.partner_id.clone() };
+        check_ends(ends, &end, &room.id)?;
+        ends.push(end);
+        Ok(())
     }
 
     /// The first message of a sender in a room: the number in its label must belong to the client that the server
     /// names.
-    pub(crate) fn sender(&self, label: &Label, partner_id: &str) -> Result<(), Violation> {
-        self.with(|records| match records.ids.get(&label.sender) {
+    pub(super) fn sender(&self, label: &Label, partner_id: &str) -> Result<(), Violation> {
+        match self.ids.get(&label.sender) {
             Some(id) if id == partner_id => Ok(()),
             id => Err(Violation::WrongSender {
                 from: format!("{} (label `{label}`)", id.map_or("nobody", String::as_str)),
                 partner: partner_id.to_owned(),
             }),
-        })
+        }
     }
 
     /// A room has ended for this connection, and the server had read its messages below a number in that room.
-    pub(crate) fn ended(&self, number: u32, room_id: String, read_below: u32) {
-        self.with(|records| records.read_below.insert((number, room_id), read_below));
+    pub(super) fn ended(&mut self, number: u32, room_id: String, read_below: u32) {
+        self.read_below.insert((number, room_id), read_below);
     }
 
     /// A message came to the room that followed the one it is labelled with.
-    pub(crate) fn carried(&self, label: Label, room_id: &str) {
-        self.with(|records| records.carried.push(Carried { label, room_id: room_id.to_owned() }));
+    pub(super) fn carried(&mut self, label: Label, room_id: &str) {
+        self.carried.push(Carried { label, room_id: room_id.to_owned() });
     }
 
     /// All is over: where a client is.
-    pub(crate) fn last_seen(&self, id: &str, room: &Room) {
-        let last_seen = LastSeen { id: id.to_owned(), room: room.clone() };
-        self.with(|records| records.last_seen.push(last_seen));
+    pub(super) fn last_seen(&mut self, id: &str, room: &Room) {
+        self.last_seen.push(LastSeen { id: id.to_owned(), room: room.clone() });
     }
 
     /// Rooms that there were, and messages that rightly came to the room after theirs.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        self.with(|records| (records.rooms.len(), records.carried.len()))
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.rooms.len(), self.carried.len())
     }
 
     /// The checks that need the whole history.
-    pub(crate) fn check_all(&self) -> Result<(), Violation> {
-        self.with(|records| {
-            records.check_last_seen()?;
-            records.carried.iter().try_for_each(|carried| records.check_carried(carried))
-        })
+    pub(super) fn check_all(&self) -> Result<(), Violation> {
+        self.check_last_seen()?;
+        self.carried.iter().try_for_each(|carried| self.check_carried(carried))
     }
 
-    fn with<R>(&self, work: impl FnOnce(&mut Records) -> R) -> R {
-        work(&mut self.records.lock().expect("no thread panics with the lock"))
-    }
-}
-
-impl Records {
     fn check_carried(&self, carried: &Carried) -> Result<(), Violation> {
         let label = &carried.label;
-        let read_below = self.read_below.get(&(label.sender, label.room_id.clone()));
+        let read_below = self.read_below.get(&(label.sender, label.key.clone()));
         if read_below.is_some_and(|below| label.sequence < *below) {
-            return Err(Violation::OldRoom { label: label.to_string(), room: carried.room_id.clone() });
+            return Err(Violation::WrongKey { label: label.to_string(), key: carried.room_id.clone() });
         }
         Ok(())
     }

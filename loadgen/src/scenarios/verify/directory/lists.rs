@@ -1,0 +1,119 @@
+//! Who knows whom, and whether all has arrived.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+
+use super::super::violation::Violation;
+use super::Judge;
+use super::session::{Session, Stream};
+
+#[derive(Deserialize)]
+struct Page {
+    clients: Vec<String>,
+}
+
+impl Judge {
+    /// All that are there for certain, nobody who never was, in the order of their logins, oneself last.
+    pub(super) fn check_list(&self, own: &str, asked_at: u64, clients: &[String]) -> Result<(), Violation> {
+        let wrong =
+            |how: String| Err(Violation::WrongPresence { how: format!("login_success of {own}: {how}") });
+        if clients.last().map(String::as_str) != Some(own) {
+            return wrong("it does not end with its own name".to_owned());
+        }
+        let mut asked_before = 0;
+        let mut seen = HashSet::new();
+        for client in clients {
+            if !seen.insert(client.as_str()) {
+                return Err(Violation::AnnouncedTwice { who: client.clone() });
+            }
+            // A name that several sessions had, or that is being asked for, has no certain time.
+            let mut times = self.holders(client).map(|(_, session)| session.login.times());
+            let (Some(times), None) = (times.next(), times.next()) else {
+                if self.holders(client).next().is_none() {
+                    return Err(Violation::Stranger { from: client.clone() });
+                }
+                continue;
+            };
+            let (asked_at, since) = times;
+            if since < asked_before {
+                return wrong(format!("{client} logged in before the one in front of it"));
+            }
+            asked_before = asked_before.max(asked_at);
+        }
+        let missing = self.live().filter_map(|(_, session)| Some((session.name()?, session.login.times().1)));
+        for (name, since) in missing {
+            if since < asked_at && !seen.contains(name) {
+                return wrong(format!("{name} is missing"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_streams(&self, number: u32, session: &Session) -> Result<(), Violation> {
+        for (target, stream) in &session.streams {
+            let receiver = self.holders(target).next().map(|(_, receiver)| receiver);
+            let Stream { sent, refused, arrived } = *stream;
+            let good = match receiver {
+                None => refused == sent,
+                Some(receiver) if receiver.is_live() => arrived == sent,
+                Some(_) => arrived + refused <= sent,
+            };
+            if !good {
+                let room = format!("connection {number:08x} for {target} ({refused} refused)");
+                return Err(Violation::NotArrived { room, sent, arrived });
+            }
+        }
+        Ok(())
+    }
+
+    /// All broadcasts since two know of each other have arrived.
+    pub(super) fn check_broadcasts(&self, number: u32, session: &Session) -> Result<(), Violation> {
+        let own = session.name().unwrap_or_default();
+        for (other, receiver) in self.live().filter(|(other, _)| *other != number) {
+            let (Some(view), Some(peer)) =
+                (session.view.get(receiver.name().unwrap_or_default()), receiver.view.get(own))
+            else {
+                continue;
+            };
+            let heard = peer.broadcast_due.map_or(view.broadcasts_then, |(_, due)| due);
+            // The one without a label before the first with one may have been heard without being known.
+            if heard + u32::from(peer.broadcast_due.is_none()) < session.broadcasts {
+                let room = format!("the broadcasts of connection {number:08x} to {other:08x}");
+                return Err(Violation::NotArrived { room, sent: session.broadcasts, arrived: heard });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_lists(&self, page: Option<&str>) -> Result<(), Violation> {
+        let page: Page = serde_json::from_str(page.unwrap_or_default())
+            .map_err(|error| Violation::Unknown { came: format!("GET /clients: {error}") })?;
+        let mut server = page.clients;
+        server.sort();
+        let mut due: Vec<_> =
+            self.live().filter_map(|(_, session)| session.name()).map(str::to_owned).collect();
+        due.sort();
+        let wrong = |whose: String, is: &[String], due: &[String]| {
+            let (is, due) = (format!("{} names {is:?}", is.len()), format!("{} names {due:?}", due.len()));
+            Err(Violation::WrongList { whose, is, due })
+        };
+        if server != due {
+            return wrong("the server".to_owned(), &server, &due);
+        }
+        let mut order: Option<Vec<String>> = None;
+        for (number, session) in self.live() {
+            let list = session.list();
+            let mut sorted = list.clone();
+            sorted.sort();
+            if sorted != server {
+                return wrong(format!("connection {number:08x}"), &sorted, &server);
+            }
+            let known = order.get_or_insert_with(|| list.clone());
+            if *known != list {
+                return wrong(format!("connection {number:08x}"), &list, known);
+            }
+        }
+        Ok(())
+    }
+}

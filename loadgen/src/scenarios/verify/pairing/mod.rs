@@ -1,0 +1,189 @@
+//! The judge of the pairing dialect (protocols.md sections 0 and 1).
+
+mod checker;
+mod registry;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use self::checker::{Checker, Departure, Heard};
+use self::registry::Registry;
+use super::judge::{Count, DropKind, Turn};
+use super::label::{Bodies, Label};
+use super::violation::Violation;
+use crate::dialects::pairing::{AVAILABLE, LEAVE, NEXT, PING};
+use crate::payload::{Body, Role};
+
+/// A ping behind every so many messages proves what the server has read.
+const PING_EVERY: u32 = 4;
+const DROPS: [DropKind; 5] =
+    [DropKind::Reset, DropKind::TcpClose, DropKind::WebSocketClose, DropKind::Next, DropKind::Leave];
+
+/// The judge.
+pub(super) struct Judge {
+    path: String,
+    in_flight: usize,
+    bodies: Bodies,
+    registry: Registry,
+    checkers: BTreeMap<u32, Checker>,
+    messages: u64,
+}
+
+/// The client message of a label: mostly as browsers write it, at times with blanks and in another order.
+fn message(bodies: &Bodies, label: &Label) -> String {
+    let Body { kind, field, opaque } = bodies.of(label);
+    if label.sequence % 7 == 6 {
+        format!("\n{{ \"{field}\" :{opaque},\t\"from\": \"somebody else\", \"type\" : \"{kind}\" }} ")
+    } else {
+        format!(r#"{{"type":"{kind}","{field}":{opaque}}}"#)
+    }
+}
+
+impl Judge {
+    pub(super) fn new(path: &str, in_flight: usize) -> Self {
+        Self {
+            path: path.to_owned(),
+            in_flight,
+            bodies: Bodies::new(),
+            registry: Registry::default(),
+            checkers: BTreeMap::new(),
+            messages: 0,
+        }
+    }
+
+    fn react(&mut self, heard: Heard, turn: &mut Turn<'_>) -> Result<(), Violation> {
+        match heard {
+            Heard::Ready => self.on_ready(turn),
+            Heard::Matched => self.on_matched(turn)?,
+            Heard::Message { label, first, carried } => self.on_label(turn, label, first, carried)?,
+            Heard::PartnerLeft { room_id, read_below } => {
+                self.registry.ended(turn.number, room_id, read_below);
+                self.ask_for_partner(turn);
+            }
+            Heard::Departed => self.ask_for_partner(turn),
+            Heard::RateLimited => return Err(Violation::RateLimited),
+            Heard::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn on_ready(&mut self, turn: &mut Turn<'_>) {
+        self.registry.ready(turn.number, self.checkers[&turn.number].id());
+        turn.arrived = true;
+        turn.say(AVAILABLE);
+    }
+
+    fn on_matched(&mut self, turn: &mut Turn<'_>) -> Result<(), Violation> {
+        let checker = &self.checkers[&turn.number];
+        let Some(room) = checker.room() else { return Ok(()) };
+        self.registry.matched(checker.id(), room, turn.now)?;
+        let own = match Role::of(checker.id(), &room.partner_id) {
+            Role::Caller => self.in_flight.div_ceil(2),
+            Role::Callee => self.in_flight / 2,
+        };
+        (0..own).for_each(|_| self.send_next(turn));
+        Ok(())
+    }
+
+    fn on_label(
+        &mut self,
+        turn: &mut Turn<'_>,
+        label: Label,
+        first: bool,
+        carried: bool,
+    ) -> Result<(), Violation> {
+        self.messages += 1;
+        if let Some(room) = self.checkers[&turn.number].room() {
+            if first {
+                self.registry.sender(&label, &room.partner_id)?;
+            }
+            if carried {
+                self.registry.carried(label, &room.id);
+                return Ok(());
+            }
+        }
+        self.send_next(turn);
+        Ok(())
+    }
+
+    fn send_next(&mut self, turn: &mut Turn<'_>) {
+        let Some(checker) = self.checkers.get_mut(&turn.number).filter(|_| !turn.winding_up) else { return };
+        let Some(label) = checker.next_label() else { return };
+        turn.say(message(&self.bodies, &label));
+        if label.sequence % PING_EVERY == PING_EVERY - 1 {
+            checker.pinged();
+            turn.say(PING);
+        }
+    }
+
+    fn ask_for_partner(&self, turn: &mut Turn<'_>) {
+        let checker = &self.checkers[&turn.number];
+        if checker.room().is_none() && !checker.is_departing() {
+            turn.say(AVAILABLE);
+        }
+    }
+}
+
+impl super::Judge for Judge {
+    fn drops(&self) -> &'static [DropKind] {
+        &DROPS
+    }
+
+    fn opening(&mut self, _index: usize, number: u32, _takes_over: Option<u32>) -> String {
+        self.checkers.insert(number, Checker::new(number));
+        self.path.clone()
+    }
+
+    fn opened(&mut self, _turn: &mut Turn<'_>) {}
+
+    fn hear(&mut self, message: &[u8], turn: &mut Turn<'_>) -> Result<(), Violation> {
+        let Some(checker) = self.checkers.get_mut(&turn.number) else { return Ok(()) };
+        let heard = checker.hear(message, &self.bodies)?;
+        self.react(heard, turn)
+    }
+
+    fn drop_out(&mut self, kind: DropKind, turn: &mut Turn<'_>) -> bool {
+        let Some(checker) = self.checkers.get_mut(&turn.number) else { return false };
+        if checker.is_departing() || checker.id().is_empty() {
+            return false;
+        }
+        match kind {
+            DropKind::Next => {
+                checker.departs(Departure::Next);
+                [PING, NEXT, PING].into_iter().for_each(|word| turn.say(word));
+            }
+            DropKind::Leave => {
+                checker.departs(Departure::Leave);
+                [LEAVE, PING].into_iter().for_each(|word| turn.say(word));
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn ended(&mut self, number: u32, now: Instant) {
+        if let Some(checker) = self.checkers.remove(&number) {
+            self.registry.gone(checker.id(), now);
+        }
+    }
+
+    fn finish(&mut self, _page: Option<&str>) -> Result<(), Violation> {
+        for checker in self.checkers.values() {
+            if let Some(room) = checker.room() {
+                self.registry.last_seen(checker.id(), room);
+            }
+        }
+        self.registry.check_all()
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        let (rooms, carried) = self.registry.counts();
+        vec![
+            ("messages", "messages", self.messages),
+            ("rooms", "rooms", rooms as u64),
+            ("messages_carried", "messages read in the next room", carried as u64),
+        ]
+    }
+}
