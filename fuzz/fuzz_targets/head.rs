@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use parlor::limits::HEAD_BYTES_MAX;
-use parlor::websocket::handshake::{accept, is_upgrade};
+use parlor::websocket::handshake::{Upgrade, accept, upgrade};
 use parlor::wire::http::{
     BadEscape, HeadError, RequestHead, decode_segment, has_body, parse_head, wants_keep_alive,
 };
@@ -23,6 +23,8 @@ fuzz_target!(|input: &[u8]| {
         check_segment(text);
     }
 });
+
+const OPENED_RAW: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
 
 type Found = Result<Option<(RequestHead, usize)>, HeadError>;
 
@@ -86,12 +88,11 @@ fn check_head(head: &RequestHead) {
     for segment in head.uri.path().split('/') {
         check_segment(segment);
     }
-    if !is_upgrade(head) {
-        return;
-    }
-    match accept(head) {
-        Ok(answer) => check_answer(&answer),
-        Err(rejection) => assert!(rejection.status.is_client_error()),
+    let Some(upgrade) = upgrade(head) else { return };
+    match (accept(head, upgrade), upgrade) {
+        (Ok(answer), Upgrade::WebSocket) => check_answer(&answer),
+        (Ok(answer), Upgrade::Tcp) => assert_eq!(answer, OPENED_RAW),
+        (Err(rejection), _) => assert!(rejection.status.is_client_error()),
     }
 }
 

@@ -10,6 +10,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use parlor::limits::Limits;
+use parlor_fuzz::pairing::Pairing;
 use parlor_fuzz::world::{Setup, World};
 use parlor_fuzz::{Cuts, client_frame};
 
@@ -64,7 +65,7 @@ impl<'a> Input<'a> {
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Input(input);
-    let mut world = World::new(setup(&mut input));
+    let mut world = World::new(setup(&mut input), Pairing::default());
     while let Some(what) = input.byte() {
         step(&mut world, what, &mut input);
     }
@@ -82,10 +83,16 @@ fn setup(input: &mut Input<'_>) -> Setup {
         messages_per_second_max: if flags & 0x40 == 0 { 1_000 } else { 5 },
         ..Limits::default()
     };
-    Setup { shards: 1 + flags % 4 % 3, requeue: flags & 0x04 == 0, ring_entries: 1 + (flags & 0x08), limits }
+    Setup {
+        shards: 1 + flags % 4 % 3,
+        requeue: flags & 0x04 == 0,
+        ring_entries: 1 + (flags & 0x08),
+        limits,
+        ..Setup::default()
+    }
 }
 
-fn step(world: &mut World, what: u8, input: &mut Input<'_>) {
+fn step(world: &mut World<Pairing>, what: u8, input: &mut Input<'_>) {
     match what % 24 {
         0..=2 => connect(world, input),
         3..=8 => say(world, input, 1),
@@ -99,7 +106,9 @@ fn step(world: &mut World, what: u8, input: &mut Input<'_>) {
         13 => world.tick([50, 1_000, 5_100, 25_000][input.number() % 4]),
         14 => world.set_room(input.number(), 8 * input.number()),
         15 => world.set_room(input.number(), usize::MAX),
-        16 => world.flush(input.number()),
+        16 => {
+            world.flush(input.number());
+        }
         17 => world.deliver(input.number()),
         18..=20 => {
             world.receive(input.number(), input.number());
@@ -109,20 +118,24 @@ fn step(world: &mut World, what: u8, input: &mut Input<'_>) {
             0 => world.shutdown(input.number()),
             1 | 2 => world.write_failed(input.number()),
             3 => world.panic(input.number()),
-            _ => world.accept(input.number()),
+            _ => {
+                world.accept(input.number());
+            }
         },
-        _ => (0..3).for_each(|shard| world.flush(shard)),
+        _ => (0..3).for_each(|shard| {
+            world.flush(shard);
+        }),
     }
 }
 
 /// Somebody connects and upgrades.
-fn connect(world: &mut World, input: &mut Input<'_>) {
+fn connect(world: &mut World<Pairing>, input: &mut Input<'_>) {
     world.accept(input.number());
     world.bytes(world.newest(), UPGRADE, Cuts::default());
 }
 
 /// Somebody sends messages in one read, or cut into pieces: as text, as binary, in two fragments.
-fn say(world: &mut World, input: &mut Input<'_>, count: usize) {
+fn say(world: &mut World<Pairing>, input: &mut Input<'_>, count: usize) {
     let peer = input.number();
     let mut bytes = Vec::new();
     for _ in 0..count {

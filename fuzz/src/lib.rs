@@ -1,6 +1,12 @@
 //! What the fuzz targets share: bytes cut into pieces, frames of clients, and a host of shards without sockets.
 
-mod received;
+pub mod framer;
+pub mod json;
+pub mod models;
+pub mod pairing;
+pub mod play;
+pub mod referee;
+pub mod wire;
 pub mod world;
 
 use parlor::wire::frame::{HEADER_LEN_MAX, Header};
@@ -22,11 +28,17 @@ impl<'a> Cuts<'a> {
         (Self { sizes }, rest)
     }
 
+    /// Whether nothing is cut.
+    #[must_use]
+    pub fn are_none(&self) -> bool {
+        self.sizes.iter().all(|&size| size == 0)
+    }
+
     /// Cuts `bytes`. One piece, if there are no sizes but 0; empty pieces between others may be among them.
     #[must_use]
     pub fn pieces<'b>(&self, mut bytes: &'b mut [u8]) -> Vec<&'b mut [u8]> {
         let mut pieces = Vec::new();
-        if self.sizes.iter().all(|&size| size == 0) {
+        if self.are_none() {
             return vec![bytes];
         }
         for &size in self.sizes.iter().cycle() {
