@@ -53,7 +53,7 @@ struct Place {
 /// What rooms know of one client.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Where it sat down last. The room may have expired since: [`Rooms::room_of`] knows.
+    /// Where it sat down last. The room may have expired since: it is looked up there.
     place: Option<Place>,
 }
 
