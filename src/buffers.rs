@@ -127,6 +127,12 @@ impl Buffers {
         Ok(Transit { bytes, returned: Arc::clone(&self.returned) })
     }
 
+    /// As [`Buffers::transit`], for bytes that cannot be refused.
+    pub fn transit_always(&mut self, bytes: Bytes) -> Transit {
+        self.charge_always(bytes.len());
+        Transit { bytes, returned: Arc::clone(&self.returned) }
+    }
+
     /// Takes note of what other shards have let go of.
     pub fn settle(&mut self) {
         let returned = self.returned.swap(0, Ordering::Relaxed);

@@ -110,7 +110,7 @@ pub struct Limits {
     pub pipe_hold_bytes: usize,
     /// Milliseconds that a pipe's end waits for the other before it is closed 1013; 0 for no limit.
     pub pipe_hold_ms: u64,
-    /// Most pipe ends of the host that wait for the other, an equal share of them per shard. One more: close 1013.
+    /// Most pipe ends of the host that wait for the other, on all shards together. One more: close 1013.
     pub held_pipes_max: usize,
     /// Milliseconds between two pings; a client that was silent for twice as long is cut.
     pub heartbeat_ms: u64,

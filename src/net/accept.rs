@@ -17,6 +17,8 @@ use super::socket::Socket;
 
 /// Most connections accepted before other work gets its turn.
 const BATCH: usize = 64;
+/// Most batches accepted from the backlog when the server stops: as long as the backlog is.
+const LAST_BATCHES: usize = 64;
 /// How long accepting rests when no file is free, not even the spare one.
 const REST: Duration = Duration::from_millis(50);
 
@@ -54,7 +56,12 @@ pub(super) async fn accept_all(core: Rc<Core>, listener: OwnedFd, port: Port) {
             monoio::time::sleep(REST).await;
         }
     }
-    while let Batch::More = accept_batch(&core, &listener, port, &mut spare) {}
+    // Who came before the stop, but not all who come for ever.
+    for _ in 0..LAST_BATCHES {
+        if !matches!(accept_batch(&core, &listener, port, &mut spare), Batch::More) {
+            break;
+        }
+    }
     drop(listener);
     core.handle_accept_ended();
 }

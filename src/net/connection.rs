@@ -32,6 +32,9 @@ pub(super) async fn serve(core: Rc<Core>, socket: Rc<Socket>, slot: Slot) {
         if socket.readable().await.is_err() {
             break;
         }
+        if core.is_cut(slot) {
+            break;
+        }
         if core.reading.is_shut() || core.is_paused(slot) {
             continue;
         }
@@ -49,7 +52,7 @@ pub(super) async fn serve(core: Rc<Core>, socket: Rc<Socket>, slot: Slot) {
 }
 
 /// Reads what is there into the core's scratch; also says how much that was.
-fn read(core: &Rc<Core>, socket: &Socket, slot: Slot) -> (Read, usize) {
+pub(super) fn read(core: &Rc<Core>, socket: &Socket, slot: Slot) -> (Read, usize) {
     let mut scratch = core.scratch.borrow_mut();
     match socket.read(&mut scratch) {
         Ok(0) => (core.handle_end(slot), 0),

@@ -83,11 +83,11 @@ impl Socket {
         address.is_some_and(|address| address.ip().to_canonical().is_loopback())
     }
 
-    /// Has the connection reset once it is closed, and wakes who waits for it.
+    /// Resets the connection at once, and wakes who waits for it.
     pub(super) fn reset(&self) {
-        let _ = sockopt::set_socket_linger(self, Some(Duration::ZERO));
-        // Shutting the writing side would end the peer's stream in order first.
-        let _ = rustix::net::shutdown(self, Shutdown::Read);
+        // To connect to nowhere is to disconnect. An error means that the connection is gone already, which reading
+        // will find out.
+        let _ = rustix::net::connect_unspec(self);
     }
 
     /// Ends our side: the peer reads all that was sent, and then the end.

@@ -73,6 +73,11 @@ impl Core {
         self.shard.borrow_mut().is_paused(slot)
     }
 
+    /// Whether a client is cut: nothing of it counts any more.
+    pub(super) fn is_cut(&self, slot: Slot) -> bool {
+        self.shard.borrow_mut().is_cut(slot)
+    }
+
     /// Whether nothing may be read from a client for any time.
     pub(super) fn is_paused_for_long(&self, slot: Slot) -> bool {
         self.shard.borrow_mut().is_paused_for_long(slot)
@@ -104,7 +109,10 @@ impl Core {
     /// A connection is over: its slot is free.
     pub(super) fn close(&self, slot: Slot) {
         self.begin_turn();
-        self.take_socket(slot);
+        if let Some(socket) = self.take_socket(slot) {
+            // Who still waits for room to write would keep it open.
+            socket.cut();
+        }
         let now_ms = self.now_ms();
         self.guarded("a client left", |shard| shard.handle_gone(slot, now_ms));
         // Now, before the slot is somebody else's.
@@ -149,8 +157,8 @@ impl Core {
         self.sockets.borrow().get(slot.0 as usize).cloned().flatten()
     }
 
-    /// Sends a socket to another core. What is read from it next is read there: nothing waits for it here but
-    /// for room to write, which does no harm.
+    /// Sends a socket to another core, as a duplicate: what is read from it next is read there. Who waits for room to
+    /// write keeps the file here open until there is some, or the connection is cut there.
     pub(super) fn send_socket(&self, slot: Slot, to: ShardIndex, arrival: Box<Arrival>) {
         let Some(socket) = self.take_socket(slot) else { return };
         // Without a file for it the connection is closed.

@@ -13,7 +13,7 @@ use std::task::Poll;
 use clap::ValueEnum;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-use super::connection::Read;
+use super::connection::{Read, read};
 use super::core::Core;
 use super::socket::Socket;
 use crate::id::Slot;
@@ -112,9 +112,9 @@ fn flags() -> SpliceFlags {
 
 /// Moves what a raw end has to its partner, once; waits for room there. `count` is how much that was.
 pub(super) async fn move_bytes(core: &Rc<Core>, from: &Socket, slot: Slot, partner: Slot) -> (Read, usize) {
-    let (Some(to), Ok(mut pipe)) = (core.socket(partner), core.kernel_pipes.take()) else {
-        return (Read::End, 0);
-    };
+    let Some(to) = core.socket(partner) else { return (Read::More, 0) };
+    // Without a kernel pipe the bytes are copied.
+    let Ok(mut pipe) = core.kernel_pipes.take() else { return read(core, from, slot) };
     let count = match pipe.fill(from) {
         Ok(0) => {
             core.kernel_pipes.give_back(pipe);

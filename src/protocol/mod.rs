@@ -39,7 +39,7 @@ pub enum Part {
 }
 
 /// Most pieces of one message.
-const PARTS_MAX: usize = 7;
+const PARTS_MAX: usize = 8;
 
 /// An outgoing text message in pieces.
 pub type Parts = ArrayVec<Part, PARTS_MAX>;

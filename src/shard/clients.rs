@@ -43,7 +43,7 @@ pub struct Client {
     pub connection: Connection,
     /// What is to go out.
     pub outbox: Outbox,
-    /// Its messages in the current second.
+    /// Its messages in the current window.
     pub window: Window,
     /// When bytes last came.
     pub received: Tick,

@@ -17,32 +17,44 @@ const REASON_BYTES_MAX: usize = 123;
 /// leaving overtake what others are still to be told.
 #[derive(Debug)]
 pub(super) struct Doomed {
-    pub(super) slot: Slot,
-    pub(super) code: Option<CloseCode>,
-    pub(super) reason: &'static str,
+    slot: Slot,
+    code: Option<CloseCode>,
+    reason: &'static str,
+    /// Something of a raw stream is lost, which its end must not hide.
+    must_reset: bool,
 }
 
 impl Shard {
     /// Has a client closed soon. It is sent nothing more, and nothing more is read from it.
     pub(super) fn doom(&mut self, slot: Slot, code: Option<CloseCode>, reason: &'static str) {
-        let Some(client) = self.clients.at(slot) else { return };
-        if !client.is_doomed {
-            client.is_doomed = true;
-            self.doomed.push_back(Doomed { slot, code, reason });
-        }
+        self.doom_as(Doomed { slot, code, reason, must_reset: false });
     }
 
     /// There is no memory for this client.
     pub(super) fn doom_busy(&mut self, slot: Slot) {
         self.counters.server_busy.add(1);
-        self.doom(slot, Some(CloseCode::TryAgainLater), "server busy");
+        let stage = self.clients.at(slot).map(|client| &client.stage);
+        let must_reset = matches!(stage, Some(Stage::Open(dialect)) if dialect.is_raw());
+        let (code, reason) = (Some(CloseCode::TryAgainLater), "server busy");
+        self.doom_as(Doomed { slot, code, reason, must_reset });
+    }
+
+    fn doom_as(&mut self, doomed: Doomed) {
+        let Some(client) = self.clients.at(doomed.slot) else { return };
+        if !client.is_doomed {
+            client.is_doomed = true;
+            self.doomed.push_back(doomed);
+        }
     }
 
     /// Closes those who are doomed, and those who are doomed by that.
     pub(super) fn settle(&mut self) {
-        while let Some(Doomed { slot, code, reason }) = self.doomed.pop_front() {
-            let Some(client) = self.clients.at(slot) else { continue };
-            if client.is_doomed {
+        while let Some(Doomed { slot, code, reason, must_reset }) = self.doomed.pop_front() {
+            let Some(client) = self.clients.at(slot).filter(|client| client.is_doomed) else { continue };
+            client.is_doomed = false;
+            if must_reset {
+                self.reset(slot);
+            } else {
                 self.start_close(slot, code, reason);
             }
         }
@@ -59,11 +71,15 @@ impl Shard {
             // It is being closed already.
             Stage::Closing | Stage::Finishing | Stage::Finished | Stage::Cut => return,
         };
+        let has_answered = self.discard_held(slot);
         self.leave(slot, Parting::Orderly);
         if is_raw {
             return self.finish(slot);
         }
         self.send_close(slot, code, reason);
+        if has_answered {
+            self.finish(slot);
+        }
     }
 
     /// As [`Shard::start_close`], for one that has left its dialect or never was in one.

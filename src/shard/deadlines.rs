@@ -46,7 +46,8 @@ impl Shard {
     }
 
     pub(super) fn set_deadline_at(&mut self, slot: Slot, due: Tick) {
-        if let Some(client) = self.clients.at(slot) {
+        // One entry a tick is enough: entries are not removed before their time.
+        if let Some(client) = self.clients.at(slot).filter(|client| client.deadline != due) {
             client.deadline = due;
             self.wheel.schedule(slot, due);
         }

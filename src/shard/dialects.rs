@@ -8,7 +8,7 @@ use super::pipes::{Parting, Pipe};
 use super::route::PAIRING_HOME;
 use super::{Settings, Shard};
 use crate::id::{ClientId, Entropy, Slot};
-use crate::limits::{DIRECTORY_MESSAGES_MAX, Limits, PAUSED_MESSAGES_FACTOR, RATE_WINDOW_MS};
+use crate::limits::{DIRECTORY_MESSAGES_MAX, PAUSED_MESSAGES_FACTOR, RATE_WINDOW_MS};
 use crate::plant::Plant;
 use crate::protocol::directory::{self, Directory};
 use crate::protocol::introduction::{self, Introductions};
@@ -47,6 +47,8 @@ pub enum Dialect {
 enum Overrun {
     /// This is answered, and the message is dropped.
     Answer(&'static str),
+    /// The message is dropped without a word.
+    Drop,
     /// The client is closed with this reason.
     Close(&'static str),
     /// The client is not read from until the window ends.
@@ -78,7 +80,8 @@ impl Dialect {
         matches!(self, Self::Lobby | Self::Directory(_))
     }
 
-    fn rate(&self, limits: &Limits) -> Option<Rate> {
+    fn rate(&self, settings: &Settings) -> Option<Rate> {
+        let limits = &settings.limits;
         let max = limits.messages_per_second_max;
         let (max, window_ms, overrun) = match self {
             Self::Echo | Self::Pipe(_) => return None,
@@ -88,6 +91,9 @@ impl Dialect {
                 limits.rendezvous_window_ms,
                 Overrun::Close("rate limit hit, slow down"),
             ),
+            Self::Lobby if !settings.offered.directory => {
+                (DIRECTORY_MESSAGES_MAX, RATE_WINDOW_MS, Overrun::Drop)
+            }
             Self::Lobby | Self::Directory(_) => {
                 (DIRECTORY_MESSAGES_MAX, RATE_WINDOW_MS, Overrun::Answer(directory::RATE_LIMIT))
             }
@@ -183,7 +189,7 @@ impl Shard {
         if is_rendezvous {
             self.counters.rendezvous_received.add(1);
         }
-        let rate = dialect.rate(&self.settings.limits);
+        let rate = dialect.rate(&self.settings);
         if let Some(rate) = rate
             && !client.window.allows(self.now_ms, rate.window_ms, rate.max)
         {
@@ -214,6 +220,7 @@ impl Shard {
     fn handle_overrun(&mut self, slot: Slot, rate: &Rate, message: &[u8]) {
         self.counters.rate_limited.add(1);
         match rate.overrun {
+            Overrun::Drop => {}
             Overrun::Answer(answer) => self.send_text(slot, &[Part::Literal(answer)], &[]),
             Overrun::Close(reason) => self.doom(slot, Some(CloseCode::TryAgainLater), reason),
             Overrun::Pause => self.pause_for_rate(slot, rate.window_ms, message),
@@ -333,7 +340,7 @@ impl Shard {
                     let parts = [Part::Literal(before), Part::Span(about), Part::Literal("}")];
                     self.send_text(slot, &parts, message);
                 }
-                Action::Broadcast { to, parts } => self.broadcast(slot, &to, &parts, message),
+                Action::Broadcast { to, parts } => self.broadcast(&to, &parts, message),
                 Action::Close { client, code, reason } => {
                     if let Some((slot, _)) = self.clients.find(client) {
                         self.doom(slot, code, reason);
@@ -358,8 +365,9 @@ impl Shard {
         self.clients.at(slot).is_some_and(|client| !client.is_doomed)
     }
 
-    /// Sends one message to many, which is rendered once.
-    fn broadcast(&mut self, from: Slot, to: &[ClientId], parts: &[Part], message: &[u8]) {
+    /// Sends one message to many, which is rendered once. There is room for it in any case: for want of it nobody may
+    /// miss what the others are told.
+    fn broadcast(&mut self, to: &[ClientId], parts: &[Part], message: &[u8]) {
         if to.is_empty() {
             return;
         }
@@ -368,7 +376,7 @@ impl Shard {
         let mut bytes = Vec::with_capacity(header.as_bytes().len() + payload_len);
         bytes.extend_from_slice(header.as_bytes());
         protocol::write(parts, message, |piece| bytes.extend_from_slice(piece));
-        let Ok(transit) = self.buffers.transit(bytes.into()) else { return self.doom_busy(from) };
+        let transit = self.buffers.transit_always(bytes.into());
         for id in to {
             let Some((slot, _)) = self.clients.find(*id) else { continue };
             self.counters.messages_sent.add(1);

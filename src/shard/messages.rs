@@ -45,7 +45,7 @@ impl Shard {
                 return self.discard(slot, &mut input[cursor..]);
             };
             if client.paused.is_paused() {
-                return self.hold(slot, &input[cursor..]);
+                return self.hold(slot, &mut input[cursor..]);
             }
             let is_echo = matches!(dialect, Dialect::Echo);
             let limits =

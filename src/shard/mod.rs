@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use crate::buffers::{Buffers, Exhausted};
 use crate::id::{ClientId, Entropy, HostId, ShardIndex, Slot};
-use crate::limits::{DIRECTORY_MESSAGE_BYTES_MAX, Limits};
+use crate::limits::{CLOSE_DEADLINE_MS, DIRECTORY_MESSAGE_BYTES_MAX, Limits};
 use crate::metrics::Counters;
 use crate::plant::{Plant, Planted};
 use crate::protocol::Actions;
@@ -315,6 +315,10 @@ impl Shard {
         client.outbox.consume(count, &mut self.buffers);
         if client.must_drain {
             client.received = Tick::at(self.now_ms);
+            if client.outbox.is_empty() {
+                // It has all of it now, and as long for its answer as anybody.
+                self.set_deadline(slot, CLOSE_DEADLINE_MS);
+            }
         }
         self.after_write(slot);
     }

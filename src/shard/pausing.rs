@@ -60,6 +60,12 @@ impl Shard {
         self.clients.at(slot).is_some_and(|client| client.paused.is_paused())
     }
 
+    /// Whether both sides of a client's connection are shut: nothing of it counts any more.
+    #[must_use]
+    pub fn is_cut(&mut self, slot: Slot) -> bool {
+        self.clients.at(slot).is_none_or(|client| matches!(client.stage, Stage::Cut))
+    }
+
     /// Whether it may stay paused for any time, so that its end must be noticed otherwise than by reading.
     #[must_use]
     pub fn is_paused_for_long(&mut self, slot: Slot) -> bool {
@@ -114,13 +120,17 @@ impl Shard {
     }
 
     /// These bytes came behind what made the client pause: they wait.
-    pub(super) fn hold(&mut self, slot: Slot, input: &[u8]) {
+    pub(super) fn hold(&mut self, slot: Slot, input: &mut [u8]) {
         let Some(client) = self.clients.at(slot) else { return };
         let held =
             client.held.get_or_insert_with(|| Box::new(Held { message: Vec::new(), bytes: Vec::new() }));
         match self.buffers.reserve(&mut held.bytes, input.len()) {
             Ok(()) => held.bytes.extend_from_slice(input),
-            Err(_) => self.doom_busy(slot),
+            Err(_) => {
+                self.doom_busy(slot);
+                self.settle();
+                self.discard(slot, input);
+            }
         }
     }
 
@@ -143,6 +153,18 @@ impl Shard {
             self.buffers.release(bytes);
         }
         true
+    }
+
+    /// Reads over what was held of a client that is to be closed, so that its answer is found behind it. Says whether
+    /// it is among it.
+    pub(super) fn discard_held(&mut self, slot: Slot) -> bool {
+        let Some(client) = self.clients.at(slot) else { return false };
+        let Some(held) = client.held.take() else { return false };
+        let Held { message, mut bytes } = *held;
+        let has_closed = client.connection.discard(&mut bytes);
+        self.buffers.release(message);
+        self.buffers.release(bytes);
+        has_closed
     }
 
     /// Gives the memory of what was held back.

@@ -174,6 +174,7 @@ impl Shard {
                     self.pass_raw(slot, partner, input);
                 } else {
                     self.pass_frames(slot, Some(partner), input);
+                    self.release_unused(partner);
                 }
                 self.pause_if_full(slot, partner);
             }
@@ -198,7 +199,9 @@ impl Shard {
     /// Passes on the data frames of a WebSocket end, and handles its control frames.
     fn pass_frames(&mut self, slot: Slot, partner: Option<Slot>, input: &mut [u8]) {
         if self.reserve_for(slot, partner, input.len()).is_err() {
-            return self.doom_busy(slot);
+            self.doom_busy(slot);
+            self.settle();
+            return self.discard(slot, input);
         }
         let mut cursor = 0;
         loop {
@@ -219,6 +222,15 @@ impl Shard {
                 Ok(Some(StreamEvent::Control(WebSocketEvent::Pong | WebSocketEvent::Message(..)))) => {}
                 Err(failure) => self.fail(slot, failure),
             }
+        }
+    }
+
+    /// Gives room back that was made for a partner and not used: control frames are not passed on.
+    fn release_unused(&mut self, slot: Slot) {
+        if let Some(client) = self.clients.at(slot)
+            && client.outbox.is_empty()
+        {
+            client.outbox.release(&mut self.buffers);
         }
     }
 
@@ -329,6 +341,7 @@ impl Shard {
         if let (true, Some(partner)) = (is_awaited, self.partner_of(slot)) {
             self.resume(partner, Reason::Partner);
         }
+        self.settle();
     }
 
     /// A raw pair through which bytes may be moved without the shard: the slot that they go to. Nothing: read, and
