@@ -1,12 +1,46 @@
-//! Pairing's clients: those that behave, those that are clumsy, those that are hostile.
+//! Clients of all dialects: those that behave, those that are clumsy, those that are hostile. What they say is their
+//! dialect's business.
 
-use super::account::{KINDS, Kind, Said};
 use super::chance::Chance;
-use super::client::{frame, raw_frame, upgrade};
-use super::connection::Connection;
-use super::setup::Setup;
+use super::client::{frame, raw_frame, upgrade, upgrade_raw};
+use super::connection::{Connection, Voice};
+use super::setup::{Setup, Spoken};
 use super::socket::ClientEnd;
+use super::{introductions, lobby, pairing, pipes, rendezvous};
+use crate::limits::DIRECTORY_MESSAGE_BYTES_MAX;
 use crate::wire::frame::{Header, Opcode};
+
+/// What a client that acts can make use of.
+pub(super) struct Play<'a> {
+    pub(super) chance: &'a mut Chance,
+    pub(super) setup: &'a Setup,
+    /// Ids of rooms that somebody was told of.
+    pub(super) room_ids: &'a [u16],
+    /// The id of some client that lives or lived.
+    pub(super) stranger: String,
+}
+
+impl Play<'_> {
+    /// Text for a string in JSON, mostly of at most so many bytes.
+    pub(super) fn padding(&mut self, most: usize) -> String {
+        let most = if self.chance.one_in(40) { 30_000 } else { most };
+        let most = most.min(self.setup.settings.limits.message_bytes_max.saturating_sub(500));
+        let padding = self.chance.pick(&["x", "é", "\\n", "\\u0041", "\\ud800"]);
+        padding.repeat(self.chance.below(most + 1) / padding.len())
+    }
+}
+
+/// How a client speaks its dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    Behaved,
+    /// Says what makes no sense, too.
+    Clumsy,
+    /// Says that its messages come from somebody else.
+    Forging,
+    /// Says more than it may.
+    Flooding,
+}
 
 /// What a hostile client is up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +61,11 @@ pub(super) enum Attack {
     BadHead,
     /// Asks for pages, one after the other without waiting.
     Requests,
+    /// Says more than it may.
+    Flood,
 }
 
-const ATTACKS: [Attack; 8] = [
+const ATTACKS: [Attack; 9] = [
     Attack::Violation,
     Attack::NeverReads,
     Attack::HalfFrame,
@@ -38,6 +74,7 @@ const ATTACKS: [Attack; 8] = [
     Attack::Forgery,
     Attack::BadHead,
     Attack::Requests,
+    Attack::Flood,
 ];
 
 /// How a player behaves.
@@ -65,14 +102,18 @@ impl Behaviour {
     }
 
     /// The client has just connected.
-    pub(super) fn connect(self, client: &mut Connection, chance: &mut Chance) {
+    pub(super) fn connect(self, client: &mut Connection, path: &str, chance: &mut Chance) {
         client.never_reads = self == Self::Hostile(Attack::NeverReads);
         client.ignores_close = self == Self::Hostile(Attack::IgnoresClose);
+        client.reader.is_raw = client.is_raw();
         match self {
             Self::Hostile(Attack::BadHead) => bad_head(client, chance),
             Self::Hostile(Attack::Requests) => {}
-            _ => {
-                client.unsent = upgrade(chance.pick(&["/ws", "/ws", "/WS/", "/%77s"]), "13");
+            Self::Behaved | Self::Clumsy | Self::Hostile(_) | Self::Flooder => {
+                if !client.is_pairing() && chance.one_in(12) {
+                    ask_for_page(client, chance.pick(&["/clients", "/healthz"]));
+                }
+                client.unsent = if client.is_raw() { upgrade_raw(path) } else { upgrade(path, "13") };
                 client.has_upgraded = true;
                 let first = if chance.one_in(3) { chance.below(client.unsent.len()) } else { usize::MAX };
                 client.send_head(first);
@@ -81,180 +122,104 @@ impl Behaviour {
     }
 
     /// The client does something, or nothing.
-    pub(super) fn act(self, client: &mut Connection, chance: &mut Chance, setup: &Setup) {
+    pub(super) fn act(self, client: &mut Connection, play: &mut Play<'_>) {
         if !client.unsent.is_empty() {
-            return client.send_head(chance.between(1..=200));
+            return client.send_head(play.chance.between(1..=200));
         }
         match self {
-            Self::Behaved => behave(client, chance, setup),
-            Self::Clumsy => stumble(client, chance, setup),
-            Self::Hostile(attack) => attack.act(client, chance, setup),
-            Self::Flooder => flood(client, chance, setup),
+            Self::Behaved => act(client, Manner::Behaved, play),
+            Self::Clumsy => act(client, Manner::Clumsy, play),
+            Self::Hostile(attack) => attack.act(client, play),
+            Self::Flooder => pairing::flood(client, play.chance, play.setup),
         }
     }
 }
 
 impl Attack {
-    fn act(self, client: &mut Connection, chance: &mut Chance, setup: &Setup) {
+    fn act(self, client: &mut Connection, play: &mut Play<'_>) {
+        let chance = &mut *play.chance;
+        let is_raw = client.is_raw();
         match self {
-            Self::Violation if chance.one_in(10) => violate(client, chance, setup),
-            Self::HalfFrame if chance.one_in(12) => half_frame(client, chance),
+            Self::Violation if chance.one_in(10) && !is_raw => violate(client, chance, play.setup),
+            Self::HalfFrame if chance.one_in(12) && !is_raw => half_frame(client, chance),
             Self::PingFlood => (0..chance.below(30)).for_each(|_| client.ping(chance)),
             Self::Requests => request(client, chance),
-            Self::NeverReads if chance.one_in(3) => {
-                (0..chance.below(20)).for_each(|_| ask_pong(client, chance));
+            Self::NeverReads if chance.one_in(3) && client.is_pairing() => {
+                (0..chance.below(20)).for_each(|_| pairing::ask_pong(client, chance));
             }
             Self::BadHead if chance.one_in(40) => client.end(ClientEnd::Reset),
             Self::BadHead => {}
-            Self::Forgery if client.account.room().is_some() => relay(client, chance, setup, true),
-            Self::IgnoresClose if chance.one_in(15) => violate(client, chance, setup),
-            _ => behave(client, chance, setup),
+            Self::Forgery => act(client, Manner::Forging, play),
+            Self::Flood => act(client, Manner::Flooding, play),
+            Self::IgnoresClose if chance.one_in(15) && !is_raw => violate(client, chance, play.setup),
+            Self::Violation | Self::HalfFrame | Self::NeverReads | Self::IgnoresClose => {
+                act(client, Manner::Behaved, play);
+            }
         }
     }
 }
 
-fn behave(client: &mut Connection, chance: &mut Chance, setup: &Setup) {
-    match chance.below(150) {
-        0 => return client.close(chance.pick(&[Some(1000), Some(1001), Some(3999), None]), chance),
-        1 => return client.end(chance.pick(&[ClientEnd::Finished, ClientEnd::Reset])),
-        2 => return client.ping(chance),
-        3 => return ask_pong(client, chance),
-        4 => return client.say(Said::Auth, br#"{"type":"auth","userId":"u","token":"t"}"#, chance),
-        _ => {}
+/// What a new client speaks, and the target of the request that asks for it.
+pub(super) fn draw_voice(spoken: Spoken, play: &mut Play<'_>) -> (Voice, String) {
+    match spoken {
+        Spoken::Pairing => {
+            let account = pairing::Account::new(play.setup.settings.requeue_on_partner_leave);
+            (Voice::Pairing(Box::new(account)), pairing::path(play.chance))
+        }
+        Spoken::Rendezvous => {
+            let (client, path) = rendezvous::connect(play);
+            (Voice::Rendezvous(client), path)
+        }
+        Spoken::Directory | Spoken::Rooms => {
+            let (client, path) = lobby::connect(spoken == Spoken::Rooms, play);
+            (Voice::Lobby(client), path)
+        }
+        Spoken::Introductions => {
+            let (client, path) = introductions::connect(play);
+            (Voice::Introductions(client), path)
+        }
+        Spoken::Pipes => {
+            let (end, path) = pipes::connect(play);
+            (Voice::Pipe(Box::new(end)), path)
+        }
     }
-    if !client.account.is_ready && !chance.one_in(10) {
+}
+
+fn act(client: &mut Connection, manner: Manner, play: &mut Play<'_>) {
+    if client.is_pairing() {
+        return pairing::act(client, manner, play.chance, play.setup);
+    }
+    if end(client, manner, play.chance) || !client.is_open && !play.chance.one_in(4) {
         return;
     }
-    if client.account.room().is_some() {
-        match chance.below(14) {
-            0 => next(client, chance),
-            1 if chance.one_in(3) => leave(client, chance),
-            _ => (0..chance.between(1..=4)).for_each(|_| relay(client, chance, setup, false)),
+    match &client.voice {
+        Voice::Rendezvous(_) => rendezvous::act(client, manner, play),
+        Voice::Lobby(_) => lobby::act(client, manner, play),
+        Voice::Introductions(_) => introductions::act(client, manner, play),
+        Voice::Pipe(_) => pipes::act(client, manner, play),
+        Voice::Pairing(_) => {}
+    }
+}
+
+/// The client may leave, or say what means the same in all dialects; says whether it did.
+fn end(client: &mut Connection, manner: Manner, chance: &mut Chance) -> bool {
+    let is_clumsy = manner == Manner::Clumsy;
+    match chance.below(150) {
+        0 => client.close(chance.pick(&[Some(1000), Some(1001), Some(3999), Some(1014), None]), chance),
+        1 => client.end(chance.pick(&[ClientEnd::Finished, ClientEnd::Reset])),
+        2 => client.ping(chance),
+        3 if is_clumsy => client.pong(b"unasked", chance),
+        4 if is_clumsy => {
+            client.end(chance.pick(&[ClientEnd::Silent, ClientEnd::Finished, ClientEnd::Reset]));
         }
-    } else if !client.account.has_asked {
-        available(client, chance);
-    } else if chance.one_in(60) {
-        leave(client, chance);
+        5 if is_clumsy => client.close(Some(4999), chance),
+        _ => return false,
     }
-}
-
-fn stumble(client: &mut Connection, chance: &mut Chance, setup: &Setup) {
-    for _ in 0..chance.between(1..=3) {
-        match chance.below(60) {
-            0..=9 => available(client, chance),
-            10..=13 => next(client, chance),
-            14..=15 => leave(client, chance),
-            16..=19 => not_json(client, chance),
-            20..=23 => unknown(client, chance),
-            24..=26 => ask_pong(client, chance),
-            27 => client.ping(chance),
-            28 => client.pong(b"unasked", chance),
-            29 => client.close(chance.pick(&[Some(1000), Some(1014), Some(4999), None]), chance),
-            30 if chance.one_in(3) => client.end(ClientEnd::Silent),
-            31 if chance.one_in(2) => client.end(ClientEnd::Reset),
-            32 if chance.one_in(2) => client.end(ClientEnd::Finished),
-            33 => client.say(Said::Auth, br#"{"token":7,"type":"\u0061uth"}"#, chance),
-            _ => relay(client, chance, setup, false),
-        }
-    }
-}
-
-fn flood(client: &mut Connection, chance: &mut Chance, setup: &Setup) {
-    if client.account.room().is_none() || client.account.relayed() > 2_500 {
-        return behave(client, chance, setup);
-    }
-    for _ in 0..if chance.one_in(4) { 700 } else { 0 } {
-        let number = client.account.relay(KINDS[2], None);
-        client.say(Said::Relay(number), br#"{"type":"ice"}"#, chance);
-    }
-}
-
-fn available(client: &mut Connection, chance: &mut Chance) {
-    let text = chance.pick(&[r#"{"type":"available"}"#, r#" {"x":[{}], "type" : "available" } "#]);
-    client.say(Said::Available, text.as_bytes(), chance);
-}
-
-fn next(client: &mut Connection, chance: &mut Chance) {
-    client.say(Said::Next, br#"{"type":"next"}"#, chance);
-    if chance.one_in(2) {
-        available(client, chance);
-    }
-}
-
-fn leave(client: &mut Connection, chance: &mut Chance) {
-    client.say(Said::Leave, br#"{"type":"leave"}"#, chance);
-}
-
-fn ask_pong(client: &mut Connection, chance: &mut Chance) {
-    client.say(Said::AskPong, br#"{"type":"ping"}"#, chance);
-}
-
-fn not_json(client: &mut Connection, chance: &mut Chance) {
-    let text = chance.pick(&["", "null", "{", "{\"type\":\"available\"}x", "\u{feff}{}", "{'type':1}"]);
-    client.say(Said::NotJson, text.as_bytes(), chance);
-}
-
-fn unknown(client: &mut Connection, chance: &mut Chance) {
-    let text =
-        chance.pick(&["{}", "[]", "7", r#""available""#, r#"{"type":"Available"}"#, r#"{"type":["next"]}"#]);
-    client.say(Said::UnknownType, text.as_bytes(), chance);
-}
-
-/// Sends a message to the partner, or to where the client believes it is.
-fn relay(client: &mut Connection, chance: &mut Chance, setup: &Setup, is_forged: bool) {
-    let kind = chance.pick(&KINDS);
-    let value = value(client, chance, setup);
-    let text = match &value {
-        None => format!(r#"{{"type":"{}"}}"#, kind.name),
-        Some(value) if is_forged => forged(kind, value),
-        Some(value) => around(kind, value, chance),
-    };
-    let number = client.account.relay(kind, value);
-    client.say(Said::Relay(number), text.as_bytes(), chance);
-}
-
-fn around(kind: Kind, value: &str, chance: &mut Chance) -> String {
-    let Kind { name, field } = kind;
-    match chance.below(5) {
-        0 => format!(r#"{{"{field}":{value},"type":"{name}"}}"#),
-        1 => format!("\n{{ \"type\" : \"{name}\" ,\t\"{field}\" : {value} }} "),
-        2 => format!(r#"{{"type":"next","{field}":[1],"type":"{name}","{field}":{value},"from":null}}"#),
-        _ => format!(r#"{{"type":"{name}","{field}":{value}}}"#),
-    }
-}
-
-fn forged(Kind { name, field }: Kind, value: &str) -> String {
-    let other = "00000000-0000-4000-8000-000000000000";
-    format!(r#"{{"from":"{other}","type":"{name}","fr\u006fm":"{other}","{field}":{value},"to":"{other}"}}"#)
-}
-
-/// An opaque value: sender, room and number, so that a trace says where a frame comes from, and padding; of lengths
-/// around those at which the server changes its ways.
-fn value(client: &Connection, chance: &mut Chance, setup: &Setup) -> Option<String> {
-    match chance.below(16) {
-        0 => return None,
-        1 => return Some("null".into()),
-        2 => return Some("-1.50e+1".into()),
-        _ => {}
-    }
-    let most = (setup.settings.limits.message_bytes_max - 400).min(30_000);
-    let len = match chance.below(20) {
-        0..=9 => chance.below(40),
-        10..=15 => chance.between(60..=200),
-        16..=18 => chance.between(3_700..=4_200),
-        _ => chance.between(4_000..=30_000),
-    };
-    let from = std::str::from_utf8(&client.account.id).unwrap_or_default();
-    let room = client.account.room().unwrap_or([b'-'; 36]);
-    let room = std::str::from_utf8(&room).unwrap_or_default();
-    let number = client.account.relayed();
-    let padding = chance.pick(&["x", "é", "\\n", "\\u0041", "\\ud800"]);
-    let padding = padding.repeat(len.min(most) / padding.len());
-    Some(format!(r#"{{"from":"{from}","room":"{room}","n":{number},"p":"{padding}"}}"#))
+    true
 }
 
 fn bad_head(client: &mut Connection, chance: &mut Chance) {
-    let bytes = match chance.below(8) {
+    let bytes = match chance.below(10) {
         0 => b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
         1 => upgrade("/nowhere", "13"),
         2 => upgrade("/%zz", "13"),
@@ -262,10 +227,17 @@ fn bad_head(client: &mut Connection, chance: &mut Chance) {
         4 => b"GET /ws HTTP/1.1\r\nHost: ".to_vec(),
         5 => [b"GET / HTTP/1.1\r\nA: ".as_slice(), &[b'a'; 9_000]].concat(),
         6 => Vec::new(),
+        7 => upgrade("/connection/A/B/doc1/more", "13"),
+        8 => upgrade_raw("/introduction/A"),
         _ => b"HELLO\r\n\r\n".to_vec(),
     };
     client.socket.send(&bytes);
     client.is_mute = true;
+}
+
+fn ask_for_page(client: &mut Connection, path: &str) {
+    client.socket.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+    client.requests += 1;
 }
 
 fn request(client: &mut Connection, chance: &mut Chance) {
@@ -273,8 +245,7 @@ fn request(client: &mut Connection, chance: &mut Chance) {
         return;
     }
     for _ in 0..chance.below(4) {
-        client.socket.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
-        client.requests += 1;
+        ask_for_page(client, chance.pick(&["/healthz", "/clients"]));
     }
     if chance.one_in(20) {
         client.socket.send(b"GET / HTTP/1.0\r\n\r\n");
@@ -283,34 +254,45 @@ fn request(client: &mut Connection, chance: &mut Chance) {
 }
 
 fn half_frame(client: &mut Connection, chance: &mut Chance) {
-    let whole = frame(chance.one_in(2), Opcode::Text, &[b' '; 500], chance.mask());
-    if !client.is_mute {
-        client.socket.send(&whole[..chance.between(1..=400)]);
-        client.is_mute = true;
-    }
+    let opcode = match &client.voice {
+        Voice::Pipe(end) if end.is_message_open() => Opcode::Continuation,
+        _ => Opcode::Text,
+    };
+    let payload = [b' '; 500];
+    let header = Header {
+        fin: chance.one_in(2),
+        reserved: 0,
+        opcode_bits: opcode as u8,
+        mask: Some(chance.mask()),
+        payload_len: payload.len() as u64,
+    };
+    client.emit_part(header, &payload, chance.between(1..=400));
+    client.is_mute = true;
 }
 
 fn violate(client: &mut Connection, chance: &mut Chance, setup: &Setup) {
     let limits = &setup.settings.limits;
     let mask = chance.mask();
     let good = Header { fin: true, reserved: 0, opcode_bits: 1, mask: Some(mask), payload_len: 2 };
-    let kind = chance.below(13);
+    let too_long = limits.message_bytes_max.max(DIRECTORY_MESSAGE_BYTES_MAX) as u64 + 1;
+    // A pipe streams: nothing is too long, and a message may be open.
+    let kind = chance.below(if client.is_pipe() { 8 } else { 13 });
     let (code, bytes) = match kind {
         0 => (1002, raw_frame(Header { mask: None, ..good }, b"{}")),
         1 => (1002, raw_frame(Header { reserved: 0x40, ..good }, b"{}")),
         2 => (1002, raw_frame(Header { opcode_bits: 5, ..good }, b"{}")),
         3 => (1002, frame(false, Opcode::Ping, b"", mask)),
         4 => (1002, frame(true, Opcode::Ping, &[0; 126], mask)),
-        5 => (1002, frame(true, Opcode::Continuation, b"{}", mask)),
-        6 => {
+        5 => (1002, frame(true, Opcode::Close, &1005u16.to_be_bytes(), mask)),
+        6 => (1002, frame(true, Opcode::Close, b"\x03", mask)),
+        7 => (1002, raw_frame(Header { payload_len: u64::MAX, ..good }, b"{")),
+        8 => (1002, frame(true, Opcode::Continuation, b"{}", mask)),
+        9 => {
             let first = frame(false, Opcode::Text, b"{", mask);
             (1002, [first, frame(true, Opcode::Text, b"}", mask)].concat())
         }
-        7 => (1007, frame(true, Opcode::Text, b"{\"type\":\"\xff\"}", mask)),
-        8 => (1002, frame(true, Opcode::Close, &1005u16.to_be_bytes(), mask)),
-        9 => (1002, frame(true, Opcode::Close, b"\x03", mask)),
-        10 => (1009, raw_frame(Header { payload_len: limits.message_bytes_max as u64 + 1, ..good }, b"{")),
-        11 => (1002, raw_frame(Header { payload_len: u64::MAX, ..good }, b"{")),
+        10 => (1007, frame(true, Opcode::Text, b"{\"type\":\"\xff\"}", mask)),
+        11 => (1009, raw_frame(Header { payload_len: too_long, ..good }, b"{")),
         _ => {
             let mut flood = frame(false, Opcode::Text, b"", mask);
             let more = frame(false, Opcode::Continuation, b"", mask);
@@ -318,8 +300,12 @@ fn violate(client: &mut Connection, chance: &mut Chance, setup: &Setup) {
             (1009, flood)
         }
     };
-    client.violate(code, &bytes);
-    // The answer to the server's close must still be found behind it, unless a frame was left open.
-    client.is_garbled |= matches!(kind, 10 | 11);
-    client.is_mute = chance.one_in(2) || client.ignores_close;
+    if client.is_pipe() && chance.one_in(4) {
+        pipes::violate(client, mask);
+    } else {
+        client.violate(code, &bytes);
+        // The answer to the server's close must still be found behind it, unless a frame was left open.
+        client.is_garbled |= matches!(kind, 7 | 11);
+    }
+    client.is_mute |= chance.one_in(2) || client.ignores_close;
 }

@@ -2,26 +2,47 @@
 //! half runs as it is, and what goes wrong around it goes wrong here on purpose.
 //!
 //! Reads are split anywhere, writes stall or take one byte, mail is late (in order per pair of shards), rings are
-//! full, connections drop; clients behave, are clumsy or are hostile. What must hold (docs/ARCHITECTURE.md) is checked at every
-//! step, whenever no mail is under way, when the faults have ended, and when everybody has left. A run is its seed:
-//! the same seed does the same, bit for bit.
+//! full, sockets are lost on their way to another shard, connections drop; clients behave, are clumsy or are hostile.
+//! What must hold (docs/ARCHITECTURE.md) is checked at every step, whenever no mail is under way, when the faults have
+//! ended, and when everybody has left. A run is its seed: the same seed does the same, bit for bit.
 //!
-//! Common to all dialects: `world` (it plays the part of `net`), `play` (the course of a run), `connection`, `client`,
-//! `socket`, `rings`, `setup`, `chance`. Pairing's own: `behaviour`, `account`, and most of `checks`.
+//! Common to all dialects: `world` with `visit` (reads and writes) and `moves` (events), which plays the part of `net`;
+//! `play` (the course of a run), `receive`, `behaviour`, `connection`, `client`, `socket`, `rings`, `setup`, `chance`, `checks`.
+//!
+//! The books: on their home shard all dialects but pairing are one state machine each, so `follow` looks after each step
+//! what the shard has done with whom, and the books of the dialect (`rendezvous`, `lobby` with `directory` and `rooms`,
+//! `introductions`, `pipes`) say from protocols.md alone what everybody must now hear, to the byte and in order
+//! (`ledger`). Only what the server chooses is taken from it: ids, who is closed for what peers cannot know (its
+//! memory, its patience), and how far it has read. Pairing, whose partners sit on different shards, keeps its own
+//! `account`s.
 //!
 //! Not simulated: what a real panic leaves behind, origins, the echo, several hosts.
 
-mod account;
 mod behaviour;
+mod books;
 mod chance;
 mod checks;
 mod client;
 mod connection;
+mod directory;
+mod documents;
+mod follow;
+mod introductions;
+mod ledger;
+mod lobby;
+mod moves;
+mod pairing;
+mod pipes;
 mod play;
+mod receive;
+mod rendezvous;
 mod rings;
+mod rooms;
+mod scene;
 mod setup;
 mod socket;
 mod summary;
+mod visit;
 mod world;
 
 use std::any::Any;
@@ -32,8 +53,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::plant::Plant;
+use checks::Undecided;
 pub use summary::Summary;
-use world::World;
+use world::{World, trace};
 
 /// What is the same for all seeds of a call.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,12 +94,16 @@ impl fmt::Display for Failure {
 /// # Errors
 /// [`Failure`] if something did not hold, or the pure half panicked.
 pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
-    let played = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed, options);
-        world.play();
-        world.summary
-    }));
-    played.map_err(|payload| Failure { seed, message: message_of(&*payload), plant: options.plant })
+    let mut world = World::new(seed, options);
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| world.run())) {
+        let Some(Undecided(why)) = payload.downcast_ref::<Undecided>() else {
+            return Err(Failure { seed, message: message_of(&*payload), plant: options.plant });
+        };
+        trace!(world, "the run ends: {why}");
+        world.summary.undecided += 1;
+    }
+    world.count();
+    Ok(world.summary)
 }
 
 /// Runs many seeds on so many threads and adds up what happened.

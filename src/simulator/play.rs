@@ -1,21 +1,25 @@
 //! The course of a run: clients come, act and go; the faults end; everybody leaves.
 
-use super::account::receive_text;
+use super::behaviour::Behaviour;
 use super::checks::{client_at, fail};
-use super::client::Incoming;
 use super::socket::ClientEnd;
-use super::world::{RESPONSE, World, trace};
+use super::world::{World, trace};
 use crate::shard::clients::Stage;
-use crate::wire::frame::Opcode;
 
 /// Rounds after which all must have come to rest once the faults have ended.
 const CALM_ROUNDS_MAX: usize = 2_000;
+/// Steps of time in which clients that say too much must have been read.
+const RATE_STEPS_MAX: usize = 2_000;
+/// One of them in milliseconds: less than any heartbeat.
+const RATE_STEP_MS: u64 = 100;
 /// Seconds after which everybody must be gone: longer than any deadline.
-const END_S_MAX: usize = 150;
+const END_S_MAX: usize = 200;
+/// Seconds after which clients end TCP whose close is not answered.
+const CLIENT_PATIENCE_S: usize = 30;
 
 impl World {
     /// Plays the whole run.
-    pub(super) fn play(&mut self) {
+    pub(super) fn run(&mut self) {
         for _ in 0..self.setup.rounds {
             self.play_round();
         }
@@ -27,7 +31,7 @@ impl World {
         }
         self.end();
         self.check_end();
-        self.count();
+        self.check_busy();
     }
 
     fn play_round(&mut self) {
@@ -55,6 +59,7 @@ impl World {
             _ => self.chance.below(4),
         };
         self.now_ms += ms as u64;
+        trace!(self, "round {}: {ms} ms have passed, it is {}", self.round, self.now_ms);
     }
 
     fn freeze_rings(&mut self) {
@@ -67,92 +72,25 @@ impl World {
     }
 
     fn play_player(&mut self, player: usize) {
-        let behaviour = self.players[player].behaviour;
+        let (behaviour, spoken) = (self.players[player].behaviour, self.players[player].spoken);
         let connection = self.players[player].connection;
         let Some(index) = connection.filter(|index| self.connections[*index].is_alive()) else {
             if self.chance.one_in(8) {
                 let shard = self.chance.below(self.shards.len());
-                let index = self.accept(shard);
-                self.players[player].connection = Some(index);
-                behaviour.connect(&mut self.connections[index], &mut self.chance);
+                self.players[player].connection = Some(self.accept(shard, spoken, behaviour));
             }
             return;
         };
         let max = self.chance.pick(&[0, 1, 50, 1_000, 1 << 17, 1 << 17, 1 << 17]);
         self.receive(index, max);
-        let client = &mut self.connections[index];
-        if client.is_alive() {
-            let before = client.socket.written_by_client();
-            behaviour.act(client, &mut self.chance, &self.setup);
+        if self.connections[index].is_alive() {
+            let before = self.connections[index].socket.written_by_client();
+            let (mut play, connections) = self.play();
+            behaviour.act(&mut connections[index], &mut play);
+            let client = &self.connections[index];
             self.summary.count_end(client.socket.client);
             let sent = client.socket.written_by_client() - before;
             trace!(self, "client {index} ({behaviour:?}) sends {sent} bytes");
-        }
-    }
-
-    /// A client reads at most so many bytes, and does at once what a WebSocket library does.
-    pub(super) fn receive(&mut self, index: usize, max: usize) {
-        let client = &mut self.connections[index];
-        if client.never_reads || client.socket.client != ClientEnd::Open {
-            return;
-        }
-        let bytes = client.socket.receive(max);
-        if !bytes.is_empty() {
-            self.activity += 1;
-            client.reader.push(&bytes);
-        }
-        while let Some(incoming) = self.connections[index].reader.poll() {
-            self.receive_one(index, incoming);
-        }
-        let client = &mut self.connections[index];
-        let is_stubborn = client.ignores_close && !self.is_calm && !client.socket.is_cut;
-        if client.socket.has_ended_for_client() && !is_stubborn {
-            self.activity += 1;
-            client.end(ClientEnd::Finished);
-        }
-    }
-
-    fn receive_one(&mut self, index: usize, incoming: Incoming) {
-        let client = &mut self.connections[index];
-        match incoming {
-            Incoming::Upgraded if client.has_upgraded => {}
-            Incoming::Upgraded => fail("a 101 that was not asked for"),
-            Incoming::Http(bytes) => receive_http(&mut client.http, &bytes),
-            Incoming::Frame { .. } if client.account.is_closed => fail("a frame after a close"),
-            Incoming::Frame { opcode: Opcode::Text, payload, at } => {
-                trace!(self, "client {index} receives {}", String::from_utf8_lossy(&payload));
-                receive_text(&mut self.connections, index, &payload, at);
-            }
-            Incoming::Frame { opcode: Opcode::Ping, payload, .. } => {
-                self.summary.heartbeats += 1;
-                client.pong(&payload, &mut self.chance);
-            }
-            Incoming::Frame { opcode: Opcode::Pong, payload, .. } => client.account.receive_pong(&payload),
-            Incoming::Frame { opcode: Opcode::Close, payload, .. } => self.receive_close(index, &payload),
-            Incoming::Frame { opcode, .. } => fail(format!("a frame of {opcode:?}")),
-        }
-    }
-
-    fn receive_close(&mut self, index: usize, payload: &[u8]) {
-        trace!(self, "client {index} receives a close: {}", payload.escape_ascii());
-        let client = &mut self.connections[index];
-        let is_expected = client.account.receive_close(payload);
-        if !is_expected {
-            let counters = self.shards[client.shard].counters();
-            let (code, reason) = payload.split_at_checked(2).unwrap_or_default();
-            let is_own = match (code, reason) {
-                ([0x03, 0xe9], b"Server shutting down") => self.is_shutting_down,
-                ([0x03, 0xf5], b"too slow") => counters.too_slow.value() > 0,
-                ([0x03, 0xf5], b"server busy") => counters.server_busy.value() > 0,
-                _ => false,
-            };
-            if !is_own {
-                fail(format!("client {index} was closed: {}", payload.escape_ascii()));
-            }
-        }
-        if !client.ignores_close {
-            let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-            client.close(code, &mut self.chance);
         }
     }
 
@@ -167,10 +105,17 @@ impl World {
         }
     }
 
-    /// Lets everything come to rest.
+    /// Lets everything come to rest, those too that have to wait because they said too much.
     fn settle(&mut self) {
-        self.rest();
-        self.drain_mail();
+        for _ in 0..RATE_STEPS_MAX {
+            self.rest();
+            let mut clients = self.connections.iter().filter(|client| !client.is_gone);
+            if !clients.any(|client| client.ledger.is_paused_for_rate) {
+                return self.drain_mail();
+            }
+            self.now_ms += RATE_STEP_MS;
+        }
+        fail("clients that said too much are paused for ever");
     }
 
     /// Lets all take turns until nothing happens any more.
@@ -199,14 +144,28 @@ impl World {
             1 => self.leave_all(true),
             _ => self.leave_all(false),
         }
-        for _ in 0..END_S_MAX {
+        for second in 0..END_S_MAX {
             self.rest();
             if self.connections.iter().all(|connection| connection.is_gone) {
-                return self.drain_mail();
+                return self.expire();
             }
             self.now_ms += 1_000;
+            if second == CLIENT_PATIENCE_S {
+                self.lose_patience();
+            }
         }
-        fail("not everybody is gone after the end");
+        let left = self.connections.iter().position(|connection| !connection.is_gone);
+        let left = left.map(|index| (index, &self.connections[index]));
+        let client = left.and_then(|(_, left)| client_at(&self.shards[left.shard], left.slot));
+        let index = left.map(|(index, _)| index);
+        fail(format!("not everybody is gone after the end: {index:?}, {client:?}"));
+    }
+
+    /// Lets rooms come to their end, which outlive their members.
+    fn expire(&mut self) {
+        self.drain_mail();
+        self.now_ms += self.setup.settings.limits.room_timeout_ms;
+        self.rest();
     }
 
     fn shut_down(&mut self) {
@@ -214,9 +173,9 @@ impl World {
         self.summary.shutdowns += 1;
         for shard in 0..self.shards.len() {
             self.expect_close(shard);
-            self.shards[shard].handle_shutdown(self.now_ms);
-            self.drain_events(shard);
-            self.accept(shard);
+            self.step(shard, None, crate::shard::Shard::handle_shutdown);
+            let spoken = self.chance.pick(self.setup.spoken);
+            self.accept(shard, spoken, Behaviour::Behaved);
         }
     }
 
@@ -226,8 +185,8 @@ impl World {
         for connection in &mut self.connections {
             let client = client_at(&self.shards[shard], connection.slot);
             let is_open = client.is_some_and(|client| matches!(client.stage, Stage::Open(_)));
-            connection.expects_close |=
-                is_roomy && is_open && connection.shard == shard && connection.is_attentive();
+            let is_here = connection.shard == shard && !connection.is_moving;
+            connection.expects_close |= is_roomy && is_open && is_here && connection.is_attentive();
         }
     }
 
@@ -236,36 +195,43 @@ impl World {
             if politely && client.is_attentive() && client.has_upgraded && !client.is_mute {
                 client.send_head(usize::MAX);
                 client.close(Some(1000), &mut self.chance);
-            } else if client.socket.client == ClientEnd::Silent || client.socket.client == ClientEnd::Open {
-                client.socket.client = if politely { ClientEnd::Finished } else { ClientEnd::Reset };
+            } else {
+                match client.socket.client {
+                    ClientEnd::Silent | ClientEnd::Open | ClientEnd::HalfFinished => {
+                        client.socket.client = if politely { ClientEnd::Finished } else { ClientEnd::Reset };
+                    }
+                    ClientEnd::Finished | ClientEnd::Reset => {}
+                }
             }
         }
     }
 
-    fn count(&mut self) {
-        if self.setup.is_roomy() && self.shards.iter().any(|shard| shard.counters().server_busy.value() > 0) {
-            fail("busy, although there is room");
+    /// Who has waited in vain for the answer to its close, since the server does not read it, ends TCP.
+    fn lose_patience(&mut self) {
+        for client in &mut self.connections {
+            if client.is_alive() {
+                client.socket.client = ClientEnd::Finished;
+            }
         }
+    }
+
+    fn check_busy(&self) {
+        let busy: u64 = self.shards.iter().map(|shard| shard.counters().server_busy.value()).sum();
+        let refused = self.books.pipes.refused;
+        if self.setup.is_roomy() && busy != refused {
+            fail(format!("busy {busy} times, although there is room, and {refused} ends were one too many"));
+        }
+    }
+
+    /// Counts what happened in the run.
+    pub(super) fn count(&mut self) {
         self.summary.runs = 1;
+        self.summary.pipes_refused += self.books.pipes.refused;
         for connection in &self.connections {
-            self.summary.frames_relayed += connection.account.relays_received;
+            self.summary.count_connection(connection);
         }
         for shard in &self.shards {
             self.summary.count_shard(shard.counters());
         }
-    }
-}
-
-/// Plain HTTP is answers to requests, and perhaps a refusal in the end.
-fn receive_http(received: &mut Vec<u8>, bytes: &[u8]) {
-    received.extend_from_slice(bytes);
-    let mut rest = received.as_slice();
-    while let Some(after) = rest.strip_prefix(RESPONSE) {
-        rest = after;
-    }
-    let refusal = b"HTTP/1.1 4";
-    let len = rest.len().min(refusal.len());
-    if !RESPONSE.starts_with(rest) && rest[..len] != refusal[..len] {
-        fail(format!("not HTTP: {}", rest.escape_ascii()));
     }
 }

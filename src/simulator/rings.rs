@@ -1,14 +1,24 @@
-//! Mail under way between shards: in order per pair, late, and never more than a ring holds.
+//! Mail and sockets under way between shards: in order per pair, late, and never more than a ring holds.
 
 use std::collections::VecDeque;
 
+use crate::shard::arrival::Arrival;
 use crate::shard::mail::Mail;
+
+/// What crosses shards.
+#[expect(clippy::large_enum_variant, reason = "mail is the common case")]
+pub(super) enum Letter {
+    /// What shards say to each other.
+    Mail(Mail),
+    /// The socket of this connection, which moves.
+    Socket(usize, Box<Arrival>),
+}
 
 /// One ring.
 #[derive(Default)]
 struct Ring {
     /// With the round from which on each may be taken out.
-    mail: VecDeque<(u64, Mail)>,
+    letters: VecDeque<(u64, Letter)>,
     /// Until this round nothing is taken out.
     frozen_until: u64,
 }
@@ -25,24 +35,24 @@ impl Rings {
         Self { shards, entries, rings: (0..shards * shards).map(|_| Ring::default()).collect() }
     }
 
-    /// Puts mail in that may be taken out from round `due` on; gives it back if the ring is full.
-    pub(super) fn push(&mut self, from: usize, to: usize, mail: Mail, due: u64) -> Result<(), Mail> {
+    /// Puts a letter in that may be taken out from round `due` on; gives it back if the ring is full.
+    pub(super) fn push(&mut self, from: usize, to: usize, letter: Letter, due: u64) -> Result<(), Letter> {
         let ring = &mut self.rings[from * self.shards + to];
-        if ring.mail.len() >= self.entries {
-            return Err(mail);
+        if ring.letters.len() >= self.entries {
+            return Err(letter);
         }
-        ring.mail.push_back((due, mail));
+        ring.letters.push_back((due, letter));
         Ok(())
     }
 
-    /// Takes the next mail out if it is due.
-    pub(super) fn pop(&mut self, from: usize, to: usize, round: u64) -> Option<Mail> {
+    /// Takes the next letter out if it is due.
+    pub(super) fn pop(&mut self, from: usize, to: usize, round: u64) -> Option<Letter> {
         let ring = &mut self.rings[from * self.shards + to];
         if ring.frozen_until > round {
             return None;
         }
-        let is_due = ring.mail.front().is_some_and(|(due, _)| *due <= round);
-        if is_due { ring.mail.pop_front().map(|(_, mail)| mail) } else { None }
+        let is_due = ring.letters.front().is_some_and(|(due, _)| *due <= round);
+        if is_due { ring.letters.pop_front().map(|(_, letter)| letter) } else { None }
     }
 
     /// Lets a ring rest.
@@ -56,6 +66,6 @@ impl Rings {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rings.iter().all(|ring| ring.mail.is_empty())
+        self.rings.iter().all(|ring| ring.letters.is_empty())
     }
 }

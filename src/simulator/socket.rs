@@ -45,7 +45,9 @@ impl Pipe {
 pub(super) enum ClientEnd {
     /// It reads and writes.
     Open,
-    /// It writes no more; what it wrote still arrives.
+    /// It writes no more and reads on, as raw ends may.
+    HalfFinished,
+    /// It neither writes nor reads any more; what it wrote still arrives.
     Finished,
     /// It is gone, and what was under way with it.
     Reset,
@@ -66,8 +68,10 @@ enum Writes {
 pub(super) enum Read {
     Bytes(Vec<u8>),
     Nothing,
-    /// The connection's end, orderly or not.
+    /// The end of what the client sends, or of our own side.
     End,
+    /// The connection is lost.
+    Failed,
 }
 
 /// What a write of the server gives.
@@ -88,7 +92,13 @@ pub(super) struct Socket {
     pub(super) is_finished: bool,
     /// The server shut both sides.
     pub(super) is_cut: bool,
+    /// The server has it reset.
+    pub(super) is_reset: bool,
+    /// It carries raw bytes.
+    pub(super) is_raw: bool,
     pub(super) client: ClientEnd,
+    /// Something was written to a client that is gone: the kernel knows it now.
+    is_refused: bool,
 }
 
 impl Socket {
@@ -100,8 +110,24 @@ impl Socket {
             writes: Writes::Room,
             is_finished: false,
             is_cut: false,
+            is_reset: false,
+            is_raw: false,
             client: ClientEnd::Open,
+            is_refused: false,
         }
+    }
+
+    /// The server resets it: of what is under way to the client, a part is lost.
+    pub(super) fn reset(&mut self, chance: &mut Chance) {
+        self.is_reset = true;
+        let kept = chance.below(self.to_client.len() + 1);
+        self.to_client.bytes.truncate(self.to_client.start + kept);
+    }
+
+    /// The server lets go of it before it was answered, as if there were no file for it.
+    pub(super) fn drop_in_transit(&mut self) {
+        self.is_cut = true;
+        self.to_server = Pipe::default();
     }
 
     /// Draws what writes will do from now on.
@@ -122,19 +148,20 @@ impl Socket {
     /// The server reads, at most `max` bytes.
     pub(super) fn read(&mut self, max: usize) -> Read {
         match self.client {
-            ClientEnd::Reset => Read::End,
+            ClientEnd::Reset => Read::Failed,
             _ if self.to_server.len() > 0 => Read::Bytes(self.to_server.take(max)),
-            ClientEnd::Finished => Read::End,
-            ClientEnd::Open | ClientEnd::Silent if self.is_cut => Read::End,
+            ClientEnd::Finished | ClientEnd::HalfFinished => Read::End,
+            ClientEnd::Open | ClientEnd::Silent if self.is_cut || self.is_reset => Read::End,
             ClientEnd::Open | ClientEnd::Silent => Read::Nothing,
         }
     }
 
     /// The server writes.
     pub(super) fn write(&mut self, pieces: &[IoSlice<'_>]) -> Write {
-        if self.client == ClientEnd::Reset {
+        if self.refuses() {
             return Write::Failed;
         }
+        self.is_refused |= self.client == ClientEnd::Finished;
         let mut left = self.takes();
         let mut took = 0;
         for piece in pieces {
@@ -148,7 +175,15 @@ impl Socket {
 
     /// Whether the server is told that it can write.
     pub(super) fn is_writable(&self) -> bool {
-        self.takes() > 0 || self.client == ClientEnd::Reset || self.is_cut
+        self.takes() > 0 || self.refuses()
+    }
+
+    /// Whether what is written is answered with a reset.
+    fn refuses(&self) -> bool {
+        let has_ended = self.is_finished || self.is_cut || self.is_reset;
+        // A socket that is closed over bytes that were not read is reset at once.
+        let has_left = self.client == ClientEnd::Finished && self.to_client.len() >= self.room;
+        has_ended || has_left || self.is_refused || self.client == ClientEnd::Reset
     }
 
     fn takes(&self) -> usize {
@@ -175,9 +210,14 @@ impl Socket {
         self.to_server.written()
     }
 
+    /// Bytes of the client that the server has not read.
+    pub(super) fn unread_by_server(&self) -> usize {
+        self.to_server.len()
+    }
+
     /// The client writes; all of it is taken.
     pub(super) fn send(&mut self, bytes: &[u8]) {
-        if self.client == ClientEnd::Open && !self.is_cut {
+        if self.client == ClientEnd::Open && !self.is_cut && !self.is_reset {
             self.to_server.push(bytes);
         }
     }
@@ -189,6 +229,6 @@ impl Socket {
 
     /// Whether the client has read the server's end.
     pub(super) fn has_ended_for_client(&self) -> bool {
-        (self.is_finished || self.is_cut) && self.to_client.len() == 0
+        (self.is_finished || self.is_cut || self.is_reset) && self.to_client.len() == 0
     }
 }

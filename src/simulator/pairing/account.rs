@@ -4,15 +4,14 @@
 
 use std::collections::VecDeque;
 
-use super::checks::fail;
-use super::connection::Connection;
 use crate::id::Text;
+use crate::simulator::checks::fail;
+use crate::simulator::connection::{Connection, Voice};
+use crate::simulator::ledger::{self, Said, Window};
 
-/// What a client has said, as the server will understand it once it has read it.
+/// A message, as the server will understand it once it has read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Said {
-    /// A request head that opens the WebSocket.
-    Upgrade,
+pub(in crate::simulator) enum Word {
     Available,
     /// The message of this number.
     Relay(usize),
@@ -23,17 +22,11 @@ pub(super) enum Said {
     Auth,
     UnknownType,
     NotJson,
-    /// A ping frame.
-    Ping(Vec<u8>),
-    /// A close frame with this code.
-    Close(Option<u16>),
-    /// Something that is answered with this close code; where it begins.
-    Violation(u16),
 }
 
 /// What must be answered, in this order; other things may come in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(in crate::simulator) enum Reply {
     Text(&'static str),
     Pong(Vec<u8>),
     Close(Option<u16>),
@@ -51,7 +44,7 @@ const MATCHED: [&str; 3] = [r#"{"type":"matched","roomId":""#, r#"","partnerId":
 
 /// Where the server has a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(in crate::simulator) enum Standing {
     /// No WebSocket yet.
     Head,
     Idle,
@@ -63,24 +56,26 @@ pub(super) enum Standing {
 
 /// A type that is relayed, and its field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kind {
-    pub(super) name: &'static str,
-    pub(super) field: &'static str,
+pub(in crate::simulator) struct Kind {
+    pub(in crate::simulator) name: &'static str,
+    pub(in crate::simulator) field: &'static str,
 }
 
-pub(super) const KINDS: [Kind; 3] = [
+pub(in crate::simulator) const KINDS: [Kind; 3] = [
     Kind { name: "offer", field: "sdp" },
     Kind { name: "answer", field: "sdp" },
     Kind { name: "ice", field: "candidate" },
 ];
 
 /// A message for the partner.
+#[derive(Debug)]
 struct Relayed {
     kind: Kind,
     value: Option<String>,
 }
 
 /// A room that the client said something in, as the server read it.
+#[derive(Debug)]
 struct Stay {
     room: Text,
     /// Numbers of the messages for the partner that the server read in this room.
@@ -92,6 +87,7 @@ struct Stay {
 }
 
 /// The room that the client believes to be in.
+#[derive(Debug)]
 struct View {
     room: Text,
     partner: usize,
@@ -102,85 +98,81 @@ struct View {
 }
 
 /// The books about one connection.
-pub(super) struct Account {
-    pub(super) id: Text,
+#[derive(Debug)]
+pub(in crate::simulator) struct Account {
     /// Who was left waits again.
     requeue: bool,
     relayed: Vec<Relayed>,
-    /// With the position of the client's bytes at which the server has read it.
-    unread: VecDeque<(u64, Said)>,
     replies: VecDeque<Reply>,
     stays: Vec<Stay>,
-    window_start_ms: u64,
-    window_count: u32,
+    window: Window,
     /// Nothing counts any more of what the server reads.
     has_stopped: bool,
     /// It may be neither in the queue nor in a room: it never asked, or it left.
     may_be_idle: bool,
-    pub(super) is_ready: bool,
+    pub(in crate::simulator) is_ready: bool,
     /// It has said `available`, as far as it knows.
-    pub(super) has_asked: bool,
+    pub(in crate::simulator) has_asked: bool,
     view: Option<View>,
-    pub(super) is_closed: bool,
     /// Messages received from partners.
-    pub(super) relays_received: u64,
+    pub(in crate::simulator) relays_received: u64,
 }
 
 impl Account {
-    pub(super) fn new(id: Text, requeue: bool) -> Self {
+    pub(in crate::simulator) fn new(requeue: bool) -> Self {
         Self {
-            id,
             requeue,
             relayed: Vec::new(),
-            unread: VecDeque::new(),
             replies: VecDeque::new(),
             stays: Vec::new(),
-            window_start_ms: 0,
-            window_count: 0,
+            window: Window::default(),
             has_stopped: false,
             may_be_idle: true,
             is_ready: false,
             has_asked: false,
             view: None,
-            is_closed: false,
             relays_received: 0,
         }
     }
 
-    /// The client says something; the server has read it at this position of the client's bytes.
-    pub(super) fn say(&mut self, said: Said, end: u64) {
-        match said {
-            Said::Available => self.has_asked = true,
-            Said::Next | Said::Leave => {
+    /// The client says something.
+    pub(in crate::simulator) fn say(&mut self, word: &Word) {
+        match word {
+            Word::Available => self.has_asked = true,
+            Word::Next | Word::Leave => {
                 self.has_asked = false;
                 self.view.iter_mut().for_each(|view| view.has_left = true);
             }
-            _ => {}
+            Word::Relay(_) | Word::AskPong | Word::Auth | Word::UnknownType | Word::NotJson => {}
         }
-        self.unread.push_back((end, said));
     }
 
     /// Enters a message for the partner; returns its number.
-    pub(super) fn relay(&mut self, kind: Kind, value: Option<String>) -> usize {
+    pub(in crate::simulator) fn relay(&mut self, kind: Kind, value: Option<String>) -> usize {
         self.relayed.push(Relayed { kind, value });
         self.relayed.len() - 1
     }
 
     /// How many messages were entered.
-    pub(super) fn relayed(&self) -> usize {
+    pub(in crate::simulator) fn relayed(&self) -> usize {
         self.relayed.len()
     }
 
     /// The room that the client believes to be in.
-    pub(super) fn room(&self) -> Option<Text> {
+    pub(in crate::simulator) fn room(&self) -> Option<Text> {
         self.view.as_ref().filter(|view| !view.has_partner_left && !view.has_left).map(|view| view.room)
     }
 
-    /// The server reads the client's bytes up to a position. Before it does, the client stands there.
-    pub(super) fn handle_read(&mut self, upto: u64, mut standing: Standing, now_ms: u64, rate_max: u32) {
+    /// The server reads this. Before it does, the client stands there.
+    pub(in crate::simulator) fn handle_read(
+        &mut self,
+        said: Vec<Said>,
+        mut standing: Standing,
+        now_ms: u64,
+        rate_max: u32,
+    ) {
         self.has_stopped |= standing == Standing::Closed;
-        while self.unread.front().is_some_and(|(end, _)| *end <= upto) {
-            let Some((_, said)) = self.unread.pop_front() else { return };
+        for said in said {
             if !self.has_stopped {
                 self.read_one(said, &mut standing, now_ms, rate_max);
             }
@@ -188,7 +180,7 @@ impl Account {
     }
 
     /// The server has read; `is_open`: it goes on with the client. `position`: of the server's bytes.
-    pub(super) fn handle_read_done(&mut self, is_open: bool, position: u64) {
+    pub(in crate::simulator) fn handle_read_done(&mut self, is_open: bool, position: u64) {
         let Some(stay) = self.stays.last_mut() else { return };
         if is_open {
             stay.certain = stay.messages.len();
@@ -204,30 +196,37 @@ impl Account {
             Said::Ping(payload) => self.replies.push_back(Reply::Pong(payload)),
             Said::Close(code) => self.stop(code),
             Said::Violation(code) => self.stop(Some(code)),
-            _ if !self.is_within_rate(now_ms, rate_max) => self.reply(RATE_LIMIT),
-            Said::Available => match *standing {
+            Said::Word(_) if !self.window.allows(now_ms, 1_000, rate_max) => self.reply(RATE_LIMIT),
+            Said::Word(ledger::Word::Pairing(word)) => self.read_word(&word, standing),
+            Said::Word(word) => fail(format!("not of pairing: {word:?}")),
+        }
+    }
+
+    fn read_word(&mut self, word: &Word, standing: &mut Standing) {
+        match word {
+            Word::Available => match *standing {
                 Standing::Paired(_) => self.reply(ALREADY_PAIRED),
                 _ => {
                     *standing = Standing::Waiting;
                     self.may_be_idle = false;
                 }
             },
-            Said::Relay(number) => match *standing {
-                Standing::Paired(room) => self.stay(room).messages.push(number),
+            Word::Relay(number) => match *standing {
+                Standing::Paired(room) => self.stay(room).messages.push(*number),
                 _ => self.reply(NOT_PAIRED),
             },
-            Said::Next if !matches!(standing, Standing::Paired(_)) => self.reply(NOT_PAIRED),
-            Said::Next | Said::Leave => {
+            Word::Next if !matches!(standing, Standing::Paired(_)) => self.reply(NOT_PAIRED),
+            Word::Next | Word::Leave => {
                 if let Standing::Paired(room) = *standing {
                     self.stay(room).left_at = Some(u64::MAX);
                 }
                 *standing = Standing::Idle;
                 self.may_be_idle = true;
             }
-            Said::AskPong => self.reply(PONG),
-            Said::Auth => {}
-            Said::UnknownType => self.reply(UNKNOWN_TYPE),
-            Said::NotJson => self.reply(INVALID_FORMAT),
+            Word::AskPong => self.reply(PONG),
+            Word::Auth => {}
+            Word::UnknownType => self.reply(UNKNOWN_TYPE),
+            Word::NotJson => self.reply(INVALID_FORMAT),
         }
     }
 
@@ -238,15 +237,6 @@ impl Account {
     fn stop(&mut self, code: Option<u16>) {
         self.replies.push_back(Reply::Close(code));
         self.has_stopped = true;
-    }
-
-    fn is_within_rate(&mut self, now_ms: u64, max: u32) -> bool {
-        if self.window_count == 0 || now_ms >= self.window_start_ms + 1_000 {
-            self.window_start_ms = now_ms;
-            self.window_count = 0;
-        }
-        self.window_count += 1;
-        self.window_count <= max
     }
 
     fn stay(&mut self, room: Text) -> &mut Stay {
@@ -262,10 +252,10 @@ impl Account {
     }
 
     /// The message with this index among those that the server read in the room, as its receiver must see it.
-    fn nth_relayed(&self, room: Text, index: usize) -> Option<Vec<u8>> {
+    fn nth_relayed(&self, id: &Text, room: Text, index: usize) -> Option<Vec<u8>> {
         let number = *self.stay_in(room)?.messages.get(index)?;
         let Relayed { kind, value } = &self.relayed[number];
-        let (name, field, id) = (kind.name, kind.field, std::str::from_utf8(&self.id).unwrap_or_default());
+        let (name, field, id) = (kind.name, kind.field, std::str::from_utf8(id).unwrap_or_default());
         let message = match value {
             Some(value) => format!(r#"{{"type":"{name}","from":"{id}","{field}":{value}}}"#),
             None => format!(r#"{{"type":"{name}","from":"{id}"}}"#),
@@ -290,23 +280,21 @@ impl Account {
     }
 
     /// A pong frame has come.
-    pub(super) fn receive_pong(&mut self, payload: &[u8]) {
+    pub(in crate::simulator) fn receive_pong(&mut self, payload: &[u8]) {
         match self.replies.pop_front() {
             Some(Reply::Pong(expected)) if payload == expected => {}
             other => fail(format!("received a pong {}, expected {other:?}", payload.escape_ascii())),
         }
     }
 
-    /// A close frame has come: the answer to the client's own or the one that it provoked. False: the server wants
-    /// the close by itself.
-    pub(super) fn receive_close(&mut self, payload: &[u8]) -> bool {
-        self.is_closed = true;
-        let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+    /// Whether a close with this code is what comes next: the answer to the client's own or the one that it provoked.
+    /// If not, the server wants the close by itself.
+    pub(in crate::simulator) fn is_reply(&self, code: Option<u16>) -> bool {
         self.replies.front() == Some(&Reply::Close(code))
     }
 
     /// What must hold of an open client when nothing is under way any more.
-    pub(super) fn check_at_rest(&self, standing: Standing) {
+    pub(in crate::simulator) fn check_at_rest(&self, standing: Standing) {
         if !self.replies.is_empty() {
             fail(format!("never answered: {:?}", self.replies));
         }
@@ -326,19 +314,35 @@ impl Account {
     }
 
     /// Who asked to be matched is in the queue or in a room, until it leaves.
-    pub(super) fn check_idle(&self, standing: Standing) {
+    pub(in crate::simulator) fn check_idle(&self, standing: Standing) {
         if self.requeue && standing == Standing::Idle && !self.may_be_idle {
             fail("left by its partner and neither in the queue nor in a room");
         }
     }
 }
 
+/// The pairing account of a connection.
+pub(in crate::simulator) fn account_of(connections: &[Connection], index: usize) -> &Account {
+    match &connections[index].voice {
+        Voice::Pairing(account) => account,
+        _ => fail("not a client of pairing"),
+    }
+}
+
+fn account_mut(connections: &mut [Connection], index: usize) -> &mut Account {
+    match &mut connections[index].voice {
+        Voice::Pairing(account) => account,
+        _ => fail("not a client of pairing"),
+    }
+}
+
 /// A text message has come, which began at this position of the server's bytes.
-pub(super) fn receive_text(connections: &mut [Connection], me: usize, payload: &[u8], at: u64) {
-    let account = &mut connections[me].account;
+pub(in crate::simulator) fn receive_text(connections: &mut [Connection], me: usize, payload: &[u8], at: u64) {
+    let id = connections[me].id;
+    let account = account_mut(connections, me);
     if !account.is_ready {
         account.is_ready = true;
-        let ready = [br#"{"type":"ready","clientId":""#.as_slice(), &account.id, br#""}"#].concat();
+        let ready = [br#"{"type":"ready","clientId":""#.as_slice(), &id, br#""}"#].concat();
         if payload != ready {
             fail(format!("received {} before it was greeted", payload.escape_ascii()));
         }
@@ -367,13 +371,13 @@ fn receive_matched(connections: &mut [Connection], me: usize, payload: &[u8]) {
         .and_then(|(room, rest)| Some((room, rest.strip_prefix(MATCHED[1].as_bytes())?)))
         .and_then(|(room, rest)| Some((*room, rest.split_first_chunk::<36>()?)));
     let Some((room, (partner_id, b"\"}"))) = ids else { fail(format!("malformed: {shown}")) };
-    let Some(partner) = connections.iter().position(|other| other.account.id == *partner_id) else {
+    let Some(partner) = connections.iter().position(|other| other.id == *partner_id) else {
         fail(format!("matched with nobody: {shown}"))
     };
     if partner == me {
         fail("matched with itself");
     }
-    let account = &mut connections[me].account;
+    let account = account_mut(connections, me);
     if let Some(view) = &account.view {
         if !view.has_partner_left && account.left_at(view.room).is_none() {
             fail(format!("matched without partner-left: {shown}"));
@@ -388,7 +392,7 @@ fn receive_matched(connections: &mut [Connection], me: usize, payload: &[u8]) {
 
 fn receive_partner_left(connections: &mut [Connection], me: usize) {
     check_received_all(connections, me);
-    let account = &mut connections[me].account;
+    let account = account_mut(connections, me);
     let Some(view) = account.view.as_mut().filter(|view| !view.has_partner_left) else {
         fail("partner-left without a partner")
     };
@@ -401,18 +405,18 @@ fn receive_partner_left(connections: &mut [Connection], me: usize) {
 }
 
 /// What the server has handled of a partner's messages in a room comes before the end of the room.
-pub(super) fn check_received_all(connections: &[Connection], me: usize) {
-    let account = &connections[me].account;
+pub(in crate::simulator) fn check_received_all(connections: &[Connection], me: usize) {
+    let account = account_of(connections, me);
     let view = account.view.as_ref().filter(|view| account.left_at(view.room).is_none());
     let Some(view) = view else { return };
-    let certain = connections[view.partner].account.certain_in(view.room);
+    let certain = account_of(connections, view.partner).certain_in(view.room);
     if view.received < certain {
         fail(format!("of {certain} messages of its partner it received {}", view.received));
     }
 }
 
 fn receive_relayed(connections: &mut [Connection], me: usize, payload: &[u8], at: u64) {
-    let account = &connections[me].account;
+    let account = account_of(connections, me);
     let shown = String::from_utf8_lossy(&payload[..payload.len().min(300)]).into_owned();
     let Some(view) = account.view.as_ref().filter(|view| !view.has_partner_left) else {
         fail(format!("relayed to a client without a partner: {shown}"))
@@ -420,8 +424,8 @@ fn receive_relayed(connections: &mut [Connection], me: usize, payload: &[u8], at
     if account.left_at(view.room).is_some_and(|left_at| left_at <= at) {
         fail(format!("relayed to a client that had left: {shown}"));
     }
-    let partner = &connections[view.partner].account;
-    match partner.nth_relayed(view.room, view.received) {
+    let partner_id = &connections[view.partner].id;
+    match account_of(connections, view.partner).nth_relayed(partner_id, view.room, view.received) {
         Some(expected) if expected == payload => {}
         Some(expected) => fail(format!(
             "message {} of the room should be {}, but is {shown}",
@@ -430,7 +434,7 @@ fn receive_relayed(connections: &mut [Connection], me: usize, payload: &[u8], at
         )),
         None => fail(format!("message {} of the room was never read in it: {shown}", view.received)),
     }
-    let account = &mut connections[me].account;
+    let account = account_mut(connections, me);
     account.relays_received += 1;
     if let Some(view) = &mut account.view {
         view.received += 1;
