@@ -6,7 +6,7 @@ use parlor::wire::frame::Opcode;
 use crate::framer::{Bounds, Found, Framer, Message};
 use crate::referee::{Parting, Stage, Table};
 use crate::wire::{Frame, Reading};
-use crate::world::Host;
+use crate::world::{Host, Peer};
 
 /// All ends that ever were.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ struct End {
     bytes: Vec<u8>,
     /// How far it had come with it when the pipe ended.
     last: Option<Progress>,
+    /// When its partner left, if it was there then.
+    left_ms: Option<u64>,
     /// It sends nothing more, but takes what comes.
     has_ended: bool,
     is_over: bool,
@@ -84,6 +86,7 @@ impl Pipes {
             pings: Vec::new(),
             bytes: Vec::new(),
             last: None,
+            left_ms: None,
             has_ended: false,
             is_over: false,
         });
@@ -123,6 +126,7 @@ impl Pipes {
         let partner = &mut self.ends[partner];
         partner.last = Some(partner.progress());
         if !is_reset && !partner.is_over {
+            partner.left_ms = Some(table.now_ms);
             table.doom(partner.who, None, "");
         }
     }
@@ -162,10 +166,14 @@ impl Pipes {
             } else {
                 end.check_messages(&reading.frames, partner)
             };
+            let progress = partner.map_or((0, 0), End::progress);
+            if let (Some(left_ms), true) = (end.left_ms, got != progress && !table.is_loose) {
+                end.check_patience(peer, left_ms, 2 * table.limits.heartbeat_ms);
+            }
             if !has_read_all {
                 continue;
             }
-            assert_eq!(got, partner.map_or((0, 0), End::progress), "what peer {} got", end.who);
+            assert_eq!(got, progress, "what peer {} got", end.who);
             let is_ended = end.is_raw && partner.is_some_and(|partner| partner.has_ended);
             assert!(!is_ended || peer.is_finished, "the end is passed on");
             if !end.is_raw {
@@ -196,6 +204,15 @@ impl End {
             assert!(is_start && (is_whole || !got.is_complete), "peer {} got what was not sent", self.who);
         }
         progress(&got)
+    }
+
+    /// An end whose partner has left gets what is left while it takes any: the server has no patience only with one
+    /// that neither takes nor says anything.
+    fn check_patience(&self, peer: &Peer, left_ms: u64, patience_ms: u64) {
+        let Some(cut_ms) = peer.timed_out_ms else { return };
+        let takes = peer.sent_ms > left_ms && cut_ms - peer.sent_ms < patience_ms;
+        let speaks = cut_ms - peer.read_ms.min(cut_ms) < patience_ms;
+        assert!(!takes && !speaks, "peer {} is cut at {cut_ms} and would have taken more", self.who);
     }
 
     /// Pings are answered, the last one in any case; the close says what it must.

@@ -225,6 +225,15 @@ impl Host {
         self.peers.iter().position(|peer| peer.shard == shard && peer.slot == slot && peer.is_there())
     }
 
+    /// Time has passed, and these are cut for it.
+    pub(super) fn note_timed_out(&mut self, asked: &[Asked]) {
+        for asked in asked {
+            if let Asked::Cut(peer) = *asked {
+                self.peers[peer].timed_out_ms = Some(self.now_ms);
+            }
+        }
+    }
+
     /// What holds after each step.
     pub(super) fn check(&mut self, shard: usize, asked: &[Asked]) {
         self.check_gauges(shard);
@@ -234,6 +243,10 @@ impl Host {
                 self.check_outbox(at);
             }
         }
+    }
+
+    /// What holds when mail was handed on: only that which waits may be over the budget.
+    pub(super) fn check_budget(&mut self, shard: usize) {
         let shard = &mut self.shards[shard];
         let waiting = shard.counters().mail_waiting.value() as usize;
         let budget = self.settings.limits.shard_buffer_bytes + waiting * size_of::<Mail>() + ADDED_BYTES_MAX;
@@ -273,13 +286,16 @@ impl Host {
         assert!(waiting == 0 || !self.peers[at].is_finished, "{waiting} bytes behind the end");
     }
 
-    /// Whether a peer is not read from for what must end when all is read and delivered: only an end whose partner has
-    /// not come, and one that has nothing more to say, may wait for ever.
+    /// Whether a peer is not read from although all was sent to its partner.
     pub(super) fn waits_in_vain(&self, at: usize) -> bool {
-        let Some(client) = self.client(at) else { return false };
         let is_joined = matches!(self.dialect(at), Some(Dialect::Pipe(pipe)) if pipe.partner().is_some());
-        let paused = client.paused;
-        paused.has(Reason::Rate) || paused.has(Reason::Partner) || paused.has(Reason::Hold) && is_joined
+        let is_paused = |reason| self.client(at).is_some_and(|client| client.paused.has(reason));
+        is_paused(Reason::Partner) || is_paused(Reason::Hold) && is_joined
+    }
+
+    /// Whether a peer is not read from until its window ends.
+    pub(super) fn waits_for_time(&self, at: usize) -> bool {
+        self.client(at).is_some_and(|client| client.paused.has(Reason::Rate))
     }
 
     fn client_of(&self, shard: usize, id: ClientId) -> Option<&Client> {

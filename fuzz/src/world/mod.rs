@@ -44,7 +44,7 @@ pub enum Step<'a> {
     Time,
     /// A shard shuts down.
     Shutdown(usize),
-    /// Mail has come.
+    /// Mail has come or gone.
     Mail,
 }
 
@@ -131,6 +131,7 @@ impl<J: Judge> World<J> {
         let peer = &mut self.host.peers[at];
         let (shard, slot) = (peer.shard, peer.slot);
         if let Some(piece) = peer.inbox.pop_front() {
+            peer.read_ms = self.host.now_ms;
             self.host.shards[shard].handle_bytes(slot, &mut piece.clone(), self.host.now_ms);
             self.settle(shard, Step::Bytes(at, &piece));
             return true;
@@ -247,7 +248,7 @@ impl<J: Judge> World<J> {
         let (shard, mut has_sent) = (shard % self.host.shards.len(), false);
         while let Some(slot) = self.host.shards[shard].poll_dirty() {
             let at = self.host.holder(shard, slot).expect("who is sent something is there");
-            self.host.peers[at].write(&mut self.host.shards[shard]);
+            self.host.peers[at].write(&mut self.host.shards[shard], self.host.now_ms);
             self.settle(shard, Step::Sent(at));
             has_sent = true;
         }
@@ -269,6 +270,7 @@ impl<J: Judge> World<J> {
             Ok(())
         });
         self.settle(from, Step::Mail);
+        self.host.check_budget(from);
     }
 
     /// One piece of mail arrives.
@@ -330,7 +332,7 @@ impl<J: Judge> World<J> {
     pub fn finish(mut self) {
         (0..self.host.peers.len()).for_each(|peer| self.set_room(peer, usize::MAX));
         self.drain();
-        self.wait_for_the_slow();
+        self.wait_for_the_paused();
         self.judge.finish(&mut self.host);
         (0..self.host.peers.len()).for_each(|peer| self.gone(peer));
         self.drain_mail();
@@ -345,10 +347,14 @@ impl<J: Judge> World<J> {
         }
     }
 
-    /// Those who have sent too much are read from again some time.
-    fn wait_for_the_slow(&mut self) {
+    /// Those who were not read from because others did not read are read from now, those who have sent too much in a
+    /// while.
+    fn wait_for_the_paused(&mut self) {
         for _ in 0..WINDOWS_MAX {
-            if !(0..self.host.peers.len()).any(|peer| self.host.waits_in_vain(peer)) {
+            let peers = 0..self.host.peers.len();
+            let is_forgotten = peers.clone().any(|peer| self.host.waits_in_vain(peer));
+            assert!(!is_forgotten, "somebody is not read from for nothing");
+            if !peers.into_iter().any(|peer| self.host.waits_for_time(peer)) {
                 return;
             }
             self.tick(1_100);
@@ -371,6 +377,9 @@ impl<J: Judge> World<J> {
     /// After each input to a shard: does what it asks for, and has the judge look at it.
     fn settle(&mut self, shard: usize, step: Step<'_>) {
         let asked = self.host.poll_events(shard);
+        if matches!(step, Step::Time) {
+            self.host.note_timed_out(&asked);
+        }
         self.host.check(shard, &asked);
         self.judge.observe(step, shard, &asked, &mut self.host);
         if !self.host.setup.has_late_moves {

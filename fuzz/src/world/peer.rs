@@ -20,6 +20,12 @@ pub struct Peer {
     pub is_finished: bool,
     /// The server has shut both sides.
     pub is_cut: bool,
+    /// When it did, if it was for nothing but time.
+    pub timed_out_ms: Option<u64>,
+    /// When something was last read from it, and when it last took something.
+    pub read_ms: u64,
+    /// See `read_ms`.
+    pub sent_ms: u64,
     /// It is closed.
     pub is_gone: bool,
     /// It is on its way to another shard.
@@ -50,6 +56,9 @@ impl Peer {
             received: Vec::new(),
             is_finished: false,
             is_cut: false,
+            timed_out_ms: None,
+            read_ms: 0,
+            sent_ms: 0,
             is_gone: false,
             is_moving: false,
             is_raw: false,
@@ -78,7 +87,7 @@ impl Peer {
     }
 
     /// Writes until the outbox is empty or the socket full.
-    pub(super) fn write(&mut self, shard: &mut Shard) {
+    pub(super) fn write(&mut self, shard: &mut Shard, now_ms: u64) {
         assert!(!self.is_blocked && !self.is_finished && !self.is_cut, "nothing can be sent there");
         loop {
             let waiting = gathered(shard, self.slot);
@@ -87,6 +96,7 @@ impl Peer {
             }
             let count = self.take(&waiting);
             if count > 0 {
+                self.sent_ms = now_ms;
                 shard.handle_sent(self.slot, count);
             }
             if count < waiting.len() {

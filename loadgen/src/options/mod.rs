@@ -286,7 +286,7 @@ impl ScenarioArgs {
             return refused("--mode");
         }
         if scenario == Verify && self.clients.is_some() && self.dialect != Dialect::Directory {
-            return refused("--clients");
+            return refused(&format!("--clients with --dialect {}", self.dialect.name()));
         }
         Ok(())
     }

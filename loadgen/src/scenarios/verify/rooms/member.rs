@@ -21,30 +21,37 @@ pub(super) enum Asked {
     Join(String),
 }
 
+/// A time that a client spent in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stint {
+    /// None before the first room.
+    pub(super) room: Option<String>,
+    /// Number of its first signal among all of the client's.
+    pub(super) first: u32,
+    pub(super) sent: u32,
+    /// When the client knew to be in the room.
+    pub(super) began_at: u64,
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) group: usize,
     pub(super) id: Option<String>,
-    pub(super) room: Option<String>,
     pub(super) asked: Option<Asked>,
-    pub(super) sequence: u32,
-    /// Number of the first signal of the current stint.
-    pub(super) stint: u32,
-    pub(super) sent: u32,
-    /// Signals sent in stints that are over.
-    pub(super) stints: BTreeMap<u32, u32>,
-    /// The highest number of a signal that somebody has heard.
+    /// All stints; the last is the current one.
+    pub(super) stints: Vec<Stint>,
+    /// The signals below this number count as heard by somebody, or never will be.
     pub(super) seen: u32,
-    pub(super) heard: BTreeMap<u32, HeardFrom>,
+    /// By connection and its stint, since this one's own stint began.
+    pub(super) heard: BTreeMap<(u32, usize), HeardFrom>,
     pub(super) gone: Option<DropKind>,
     pub(super) next_at: Option<Instant>,
 }
 
-/// What one member has heard of another since it came into the room.
+/// What one member has heard of another's stint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HeardFrom {
-    pub(super) stint: u32,
     /// From here on all must come.
     pub(super) since: u32,
     pub(super) due: Option<u32>,
@@ -62,17 +69,56 @@ impl Member {
         Self {
             group,
             id: None,
-            room: None,
             asked: None,
-            sequence: 0,
-            stint: 0,
-            sent: 0,
-            stints: BTreeMap::new(),
+            stints: vec![Stint { room: None, first: 0, sent: 0, began_at: 0 }],
             seen: 0,
             heard: BTreeMap::new(),
             gone: None,
             next_at: None,
         }
+    }
+
+    /// The current stint.
+    pub(super) fn now(&self) -> &Stint {
+        self.stints.last().expect("there is one at first")
+    }
+
+    /// Number of the current stint.
+    pub(super) fn stint(&self) -> usize {
+        self.stints.len() - 1
+    }
+
+    /// The room that it is in.
+    pub(super) fn room(&self) -> Option<&str> {
+        self.now().room.as_deref()
+    }
+
+    /// Number of the next signal.
+    pub(super) fn sequence(&self) -> u32 {
+        self.now().first + self.now().sent
+    }
+
+    /// The stint in which a signal was sent.
+    pub(super) fn stint_of(&self, label: &Label) -> Option<usize> {
+        let place = self.stints.partition_point(|stint| stint.first + stint.sent <= label.sequence);
+        let stint = self.stints.get(place)?;
+        (stint.first + label.key_sequence == label.sequence).then_some(place)
+    }
+
+    /// A new stint begins.
+    pub(super) fn enter(&mut self, room: &str, began_at: u64, heard: BTreeMap<(u32, usize), HeardFrom>) {
+        let first = self.sequence();
+        self.stints.push(Stint { room: Some(room.to_owned()), first, sent: 0, began_at });
+        self.heard = heard;
+    }
+
+    /// The label of the next signal.
+    pub(super) fn next_label(&mut self, sender: u32, key: String) -> Label {
+        let sequence = self.sequence();
+        let stint = self.stints.last_mut().expect("there is one at first");
+        let key_sequence = stint.sent;
+        stint.sent += 1;
+        Label { sender, sequence, key_sequence, key }
     }
 }
 

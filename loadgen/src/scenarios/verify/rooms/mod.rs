@@ -1,8 +1,7 @@
 //! The judge of the rooms dialect (protocols.md section 4).
 //!
 //! A client sends nothing between a `create` or `join` and its answer, so that each signal is labelled with the room that
-//! its sender is in when the server reads it. Its time in a room is a stint; the number of its first signal tells one
-//! stint from the next.
+//! its sender is in when the server reads it. A time that it spends in a room is a stint.
 
 mod member;
 #[cfg(test)]
@@ -51,9 +50,12 @@ pub(super) struct Judge {
     /// Where a group meets.
     meetings: HashMap<usize, String>,
     life_min: Duration,
+    /// Counts the stints, so that two have an order.
+    clock: u64,
     signals: u64,
     not_found: u64,
     expired: u64,
+    no_rooms: u64,
 }
 
 impl Judge {
@@ -67,9 +69,11 @@ impl Judge {
             rooms: HashMap::new(),
             meetings: HashMap::new(),
             life_min: LIFE_MIN,
+            clock: 0,
             signals: 0,
             not_found: 0,
             expired: 0,
+            no_rooms: 0,
         }
     }
 
@@ -89,6 +93,15 @@ impl Judge {
         let group = self.members[&turn.number].group;
         let asked = self.meetings.get(&group).map_or(Asked::Create, |room| Asked::Join(room.clone()));
         self.ask(asked, turn);
+    }
+
+    /// There was no room when one was asked for.
+    fn ask_again(&mut self, turn: &mut Turn<'_>) {
+        let member = self.member(turn.number);
+        if member.next_at.is_none_or(|next_at| turn.now >= next_at) {
+            member.next_at = Some(turn.now + ALONE);
+            self.ask_for_meeting(turn);
+        }
     }
 
     /// Whether a room is there for certain.
@@ -148,34 +161,33 @@ impl Judge {
 
     /// A new stint begins, unless the client was in that room. What the others have sent so far may still come.
     fn enter(&mut self, room: &str, number: u32) {
-        if self.member(number).room.as_deref() == Some(room) {
+        if self.member(number).room() == Some(room) {
             return;
         }
+        self.clock += 1;
         let here = |(other, member): (&u32, &Member)| {
-            let known = HeardFrom { stint: member.stint, since: member.sent, due: None };
-            (*other != number && member.room.as_deref() == Some(room)).then_some((*other, known))
+            let known = HeardFrom { since: member.now().sent, due: None };
+            (*other != number && member.room() == Some(room)).then_some(((*other, member.stint()), known))
         };
-        let heard = self.members.iter().filter_map(here).collect();
-        let member = self.member(number);
-        if member.sent > 0 {
-            member.stints.insert(member.stint, member.sent);
-        }
-        member.room = Some(room.to_owned());
-        member.stint = member.sequence;
-        member.sent = 0;
-        member.heard = heard;
+        let (began_at, heard) = (self.clock, self.members.iter().filter_map(here).collect());
+        self.member(number).enter(room, began_at, heard);
     }
 
     fn hear_error(&mut self, message: &[u8], text: &str, turn: &mut Turn<'_>) -> Result<(), Violation> {
         let groundless = || Err(Violation::Error { code: text.to_owned() });
         let asked = self.member(turn.number).asked.take();
+        if asked == Some(Asked::Create) && text == "No rooms available" {
+            // Rooms of runs before this one may still be there.
+            self.no_rooms += 1;
+            return is_exactly(message, r#"{"type":"error","message":"No rooms available"}"#);
+        }
         let Some(Asked::Join(room)) = asked else { return groundless() };
         if text != "Room not found" || self.is_there(&room, turn.now) {
             return groundless();
         }
         is_exactly(message, r#"{"type":"error","message":"Room not found"}"#)?;
         self.not_found += 1;
-        if self.member(turn.number).room.is_none() {
+        if self.member(turn.number).room().is_none() {
             self.ask(Asked::Create, turn);
         }
         Ok(())
@@ -202,90 +214,77 @@ impl Judge {
             });
         }
         let own = &self.members[&turn.number];
-        if own.room.as_deref() != Some(&label.key) {
-            let key = format!("room {:?}", own.room);
+        if own.room() != Some(&label.key) {
+            let key = format!("room {:?}", own.room());
             return Err(Violation::WrongKey { label: label.to_string(), key });
         }
-        let due = self.due_of(&label, own.heard.get(&label.sender).copied())?;
+        let stint = sender.stint_of(&label).ok_or_else(changed)?;
+        self.check_order(&label, stint, own)?;
         self.signals += 1;
-        self.member(turn.number).heard.insert(label.sender, due);
+        let heard = HeardFrom { since: 0, due: Some(label.key_sequence + 1) };
+        self.member(turn.number).heard.insert((label.sender, stint), heard);
         let sender = self.member(label.sender);
         sender.seen = sender.seen.max(label.sequence + 1);
         Ok(())
     }
 
-    /// What has been heard of a sender when this signal is the next.
-    fn due_of(&self, label: &Label, known: Option<HeardFrom>) -> Result<HeardFrom, Violation> {
-        let stint = label.sequence - label.key_sequence;
-        let heard = HeardFrom { stint, since: 0, due: Some(label.key_sequence + 1) };
-        match known {
-            Some(known) if known.stint == stint => match known.due {
-                Some(due) => label.is_due(due).map(|()| heard),
-                // It was sent before or after one was known to be in the room; none after may be missing.
-                None if label.key_sequence <= known.since => Ok(heard),
-                None => label.is_due(known.since).map(|()| heard),
-            },
-            Some(known) => {
-                self.check_stint(label.sender, known)?;
-                label.is_due(0).map(|()| heard)
-            }
-            None => label.is_due(0).map(|()| heard),
+    /// A signal is the next of its stint, behind all of the stints before, as far as one must have heard those.
+    fn check_order(&self, label: &Label, stint: usize, own: &Member) -> Result<(), Violation> {
+        let (before, now) = ((label.sender, 0)..(label.sender, stint), (label.sender, stint));
+        let after = (label.sender, stint + 1)..(label.sender, usize::MAX);
+        if let Some(due) = own.heard.range(after).find_map(|(_, known)| known.due) {
+            return Err(Violation::Repeated { label: label.to_string(), due });
+        }
+        own.heard
+            .range(before)
+            .try_for_each(|((sender, stint), known)| self.check_stint(*sender, *stint, *known))?;
+        let began_at = self.members[&label.sender].stints[stint].began_at;
+        match own.heard.get(&now) {
+            Some(HeardFrom { due: Some(due), .. }) => label.is_due(*due),
+            // It was sent before or after one was known to be in the room; none after may be missing.
+            Some(HeardFrom { since, .. }) if label.key_sequence > *since => label.is_due(*since),
+            Some(_) => Ok(()),
+            None if began_at > own.now().began_at => label.is_due(0),
+            // Its sender had come before, and was known to have gone when one was known to be there.
+            None => Ok(()),
         }
     }
 
-    /// All of a stint has arrived that is over.
-    fn check_stint(&self, sender: u32, known: HeardFrom) -> Result<(), Violation> {
-        let sender_now = &self.members[&sender];
-        let sent = match sender_now.stints.get(&known.stint) {
-            Some(sent) => *sent,
-            None if sender_now.stint == known.stint => sender_now.sent,
-            None => 0,
-        };
-        if known.reached() < sent {
-            let room = format!("a room by connection {sender:08x}");
-            return Err(Violation::NotArrived { room, sent, arrived: known.reached() });
+    /// All has arrived of a stint.
+    fn check_stint(&self, sender: u32, stint: usize, known: HeardFrom) -> Result<(), Violation> {
+        let member = &self.members[&sender];
+        let sent = member.stints[stint].sent;
+        if known.reached() >= sent || member.gone.is_some_and(|kind| kind != DropKind::WebSocketClose) {
+            return Ok(());
         }
-        Ok(())
+        let room = format!("room {:?} by connection {sender:08x}", member.stints[stint].room);
+        Err(Violation::NotArrived { room, sent, arrived: known.reached() })
     }
 
     /// At the end all has come from those that are there, and from those that left in order.
     fn check_heard(&self, number: u32, own: &Member) -> Result<(), Violation> {
-        for (sender, known) in &own.heard {
-            let gone = self.members[sender].gone;
-            if gone.is_none_or(|kind| kind == DropKind::WebSocketClose) {
-                self.check_stint(*sender, *known)?;
-            }
-        }
+        let known = own.heard.iter();
+        known
+            .into_iter()
+            .try_for_each(|((sender, stint), known)| self.check_stint(*sender, *stint, *known))?;
+        let nothing = HeardFrom { since: 0, due: None };
         for (sender, member) in &self.members {
-            let is_unheard = member.gone.is_none()
-                && *sender != number
-                && member.room == own.room
-                && member.sent > 0
-                && own.heard.get(sender).is_none_or(|known| known.stint != member.stint);
-            if is_unheard {
-                let room = format!("room {:?} by connection {sender:08x}", member.room);
-                return Err(Violation::NotArrived { room, sent: member.sent, arrived: 0 });
+            let is_there = member.gone.is_none() && *sender != number && member.room() == own.room();
+            if is_there && !own.heard.contains_key(&(*sender, member.stint())) {
+                self.check_stint(*sender, member.stint(), nothing)?;
             }
         }
         Ok(())
     }
 
     fn send_next(&mut self, key: &str, turn: &mut Turn<'_>) {
-        let member = self.member(turn.number);
-        let label = Label {
-            sender: turn.number,
-            sequence: member.sequence,
-            key_sequence: member.sent,
-            key: key.to_owned(),
-        };
-        member.sequence += 1;
-        member.sent += 1;
+        let label = self.member(turn.number).next_label(turn.number, key.to_owned());
         turn.say(signal(&self.bodies, &label));
     }
 
     /// Another room that somebody is in.
     fn other_room(&self, number: u32) -> Option<String> {
-        let own = self.members[&number].room.as_deref();
+        let own = self.members[&number].room();
         let mut others: Vec<_> = self.meetings.values().filter(|room| Some(room.as_str()) != own).collect();
         others.sort();
         let place = self.chance.below(others.len().max(1) as u32) as usize;
@@ -333,17 +332,19 @@ impl super::Judge for Judge {
         let in_flight = self.in_flight;
         loop {
             let member = self.member(turn.number);
-            let Some(room) = member.room.clone().filter(|_| member.asked.is_none() && !turn.winding_up)
-            else {
+            if member.asked.is_some() || turn.winding_up {
                 return;
+            }
+            let Some(room) = member.room().map(str::to_owned) else {
+                return self.ask_again(turn);
             };
-            let under_way = member.sequence.saturating_sub(member.seen.max(member.stint));
+            let under_way = member.sequence() - member.seen.max(member.now().first);
             if under_way >= in_flight {
                 if member.next_at.is_some_and(|next_at| turn.now < next_at) {
                     return;
                 }
                 // Perhaps nobody is there to hear it.
-                member.seen = member.sequence;
+                member.seen = member.sequence();
             }
             member.next_at = Some(turn.now + ALONE);
             self.send_next(&room, turn);
@@ -352,7 +353,7 @@ impl super::Judge for Judge {
 
     fn drop_out(&mut self, kind: DropKind, turn: &mut Turn<'_>) -> bool {
         let member = self.member(turn.number);
-        let (Some(room), None) = (member.room.clone(), &member.asked) else { return false };
+        let (Some(room), None) = (member.room().map(str::to_owned), &member.asked) else { return false };
         let asked = match kind {
             DropKind::Create => Asked::Create,
             DropKind::Rejoin => Asked::Join(room),
@@ -378,7 +379,7 @@ impl super::Judge for Judge {
 
     fn closed_unasked(&mut self, number: u32, ending: &Ending) -> Result<(), Violation> {
         let member = self.members.get_mut(&number).expect("every connection was opened");
-        let room = member.room.as_ref().and_then(|room| self.rooms.get_mut(room));
+        let room = member.room().and_then(|room| self.rooms.get_mut(room));
         match (ending, room) {
             (Ending::Closed(1000, reason), Some(room))
                 if reason == "Room expired" && room.entered.elapsed() > LIFE_LEAST =>
@@ -410,6 +411,7 @@ impl super::Judge for Judge {
             ("rooms", "rooms", self.rooms.len() as u64),
             ("not_found", "rooms not found", self.not_found),
             ("expired", "closes of expired rooms", self.expired),
+            ("no_rooms", "times that no room was free", self.no_rooms),
         ]
     }
 }

@@ -52,7 +52,7 @@ fn moves(court: &mut Court<Judge>, number: u32, asked: Asked, answer: &str) {
 /// The next signal of a client, as others hear it.
 fn said(court: &mut Court<Judge>, number: u32) -> String {
     let member = court.judge.member(number);
-    member.seen = member.sequence;
+    member.seen = member.sequence();
     member.next_at = None;
     let said = court.tick(number).remove(0);
     let label = Label::find(said.as_bytes()).expect("a label");
@@ -142,9 +142,11 @@ fn a_room_is_not_found_only_where_there_is_none() {
     assert!(matches!(court.hear(1, NOT_FOUND), Err(Violation::Error { .. })), "nothing was asked");
     let signal = said(&mut court, 1);
     assert!(court.hear(0, &signal).is_ok(), "it has not moved");
-    court.judge.member(1).asked = Some(Asked::Create);
     let full = r#"{"type":"error","message":"No rooms available"}"#;
     assert!(matches!(court.hear(1, full), Err(Violation::Error { .. })));
+    let (late, _) = court.open(4);
+    court.hear(late, full).expect("it wanted a new room");
+    assert_eq!(court.tick(late), [r#"{"type":"create"}"#]);
 }
 
 #[test]
@@ -174,7 +176,6 @@ fn signals_come_from_others_in_the_room_unchanged() {
 #[test]
 fn a_signal_from_nowhere_is_heard_by_nobody() {
     let mut court = three();
-    court.judge.member(0).sent = 0;
     let label = Label { sender: 0, sequence: 0, key_sequence: 0, key: super::NOWHERE.to_owned() };
     let payload = court.judge.bodies.of(&label).opaque;
     let signal = format!(r#"{{"type":"signal","senderId":"{}","payload":{payload}}}"#, id(0));
@@ -218,6 +219,56 @@ fn a_stint_is_complete_before_the_next() {
     assert!(matches!(court.hear(2, &next), Err(Violation::NotArrived { sent: 1, arrived: 0, .. })));
     let after = said(&mut court, 0);
     assert!(matches!(court.hear(2, &after), Err(Violation::NotArrived { .. })));
+}
+
+#[test]
+fn one_who_leaves_while_another_comes_may_still_be_heard() {
+    let check = |first: usize, then: usize| {
+        let mut court = three();
+        let signals: Vec<_> = (0..4).map(|_| said(&mut court, 0)).collect();
+        court.open(3);
+        // The answers to the two come in this order, whatever the order was in which they were read.
+        moves(&mut court, 0, Asked::Create, &created("2000", 0));
+        court.hear(3, &joined("1000", 3)).expect("good");
+        court.hear(3, &signals[first]).expect("it may have come in time");
+        court.hear(3, &signals[then])
+    };
+    assert!(check(2, 3).is_ok());
+    assert!(matches!(check(1, 3), Err(Violation::Lost { due: 2, .. })));
+    assert!(matches!(check(2, 1), Err(Violation::Repeated { due: 3, .. })));
+}
+
+#[test]
+fn a_stint_does_not_come_after_the_next() {
+    let mut court = three();
+    let first = said(&mut court, 0);
+    court.hear(1, &first).expect("good");
+    let missed = said(&mut court, 0);
+    moves(&mut court, 0, Asked::Create, &created("2000", 0));
+    moves(&mut court, 0, Asked::Join("1000".to_owned()), &joined("1000", 0));
+    let next = said(&mut court, 0);
+    assert!(matches!(court.hear(1, &next), Err(Violation::NotArrived { sent: 2, arrived: 1, .. })));
+    court.judge.member(0).gone = Some(DropKind::Reset);
+    court.hear(1, &next).expect("who was cut need not be complete");
+    assert!(matches!(court.hear(1, &missed), Err(Violation::Repeated { .. })));
+}
+
+#[test]
+fn what_is_sent_elsewhere_is_not_missed() {
+    let mut court = three();
+    // Nothing is said in the room before the client moves: both stints begin with the same number.
+    court.open(3);
+    court.hear(3, &joined("1000", 3)).expect("good");
+    moves(&mut court, 0, Asked::Create, &created("2000", 0));
+    said(&mut court, 0);
+    assert_eq!(court.finish(None), Ok(()));
+    moves(&mut court, 0, Asked::Join("1000".to_owned()), &joined("1000", 0));
+    assert_eq!(court.finish(None), Ok(()));
+    let signal = said(&mut court, 0);
+    (1..4).for_each(|number| {
+        court.hear(number, &signal).expect("good");
+    });
+    assert_eq!(court.finish(None), Ok(()));
 }
 
 #[test]
