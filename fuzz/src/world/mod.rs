@@ -131,7 +131,7 @@ impl<J: Judge> World<J> {
         let peer = &mut self.host.peers[at];
         let (shard, slot) = (peer.shard, peer.slot);
         if let Some(piece) = peer.inbox.pop_front() {
-            peer.read_ms = self.host.now_ms;
+            peer.read_ms = if peer.is_cut { peer.read_ms } else { self.host.now_ms };
             self.host.shards[shard].handle_bytes(slot, &mut piece.clone(), self.host.now_ms);
             self.settle(shard, Step::Bytes(at, &piece));
             return true;
