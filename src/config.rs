@@ -13,6 +13,7 @@ use tracing::Level;
 
 use crate::limits::{Limits, SHARDS_MAX};
 use crate::net::{driver, splice::Choice};
+use crate::redis::{Endpoint, Endpoints};
 use crate::shard::Offered;
 
 /// The configuration of one server.
@@ -120,6 +121,26 @@ pub struct Config {
     #[arg(long, env = "ALLOW_NO_ORIGIN", default_value = "false", action = ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
     pub allow_no_origin: bool,
 
+    /// Redis or Valkey that joins several hosts, with user, password and database if it has them; rediss:// for TLS
+    #[arg(long, env = "REDIS_URL", value_parser = Endpoint::parse, hide_env_values = true)]
+    pub redis_url: Option<Endpoint>,
+
+    /// Name or address of the Redis that commands go to, in place of REDIS_URL
+    #[arg(long, env = "REDIS_HOST_PUB")]
+    pub redis_host_pub: Option<String>,
+
+    /// Name or address of the Redis that is subscribed to; that of the commands if it is not set
+    #[arg(long, env = "REDIS_HOST_SUBS")]
+    pub redis_host_subs: Option<String>,
+
+    /// Port of both
+    #[arg(long, env = "REDIS_PORT", default_value_t = 6_379)]
+    pub redis_port: u16,
+
+    /// Password of both
+    #[arg(long, env = "REDIS_PASSWORD", hide_env_values = true)]
+    pub redis_password: Option<Secret>,
+
     /// Path on which messages are echoed, for conformance suites; off if it is not set
     #[arg(long, env = "ECHO_PATH", value_parser = path)]
     pub echo_path: Option<String>,
@@ -135,6 +156,22 @@ pub struct Config {
     /// Ask the server that runs here with this configuration whether it is well, and exit with 0 or 1
     #[arg(long)]
     pub healthcheck: bool,
+}
+
+/// Text that is never shown.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl Config {
@@ -170,7 +207,8 @@ impl Config {
             if is_usable(&plain, &flag) {
                 from_environment.push(flag);
             } else {
-                warnings.push(format!("{name}={} makes no sense and is left out", value.to_string_lossy()));
+                let shown = if arg.is_hide_env_values_set() { "…".into() } else { value.to_string_lossy() };
+                warnings.push(format!("{name}={shown} makes no sense and is left out"));
             }
         }
         let rest = flags.split_off(flags.len().min(1));
@@ -212,6 +250,19 @@ impl Config {
     pub fn allowed_origins(&self) -> Vec<String> {
         let origins = self.allowed_origin.split(',').map(str::trim);
         origins.filter(|origin| !origin.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// The Redis that joins this host to others, if there is one.
+    #[must_use]
+    pub fn redis(&self) -> Option<Endpoints> {
+        if let Some(endpoint) = &self.redis_url {
+            return Some(Endpoints { commands: endpoint.clone(), subscriptions: endpoint.clone() });
+        }
+        let commands = self.redis_host_pub.as_ref().or(self.redis_host_subs.as_ref())?;
+        let subscriptions = self.redis_host_subs.as_ref().unwrap_or(commands);
+        let password = self.redis_password.as_ref().map(|Secret(text)| text.as_str());
+        let at = |host: &str| Endpoint::at(host, self.redis_port, password);
+        Some(Endpoints { commands: at(commands), subscriptions: at(subscriptions) })
     }
 
     /// The addresses to try to listen on, in this order: the first that the system has is taken.
@@ -342,6 +393,36 @@ mod tests {
         {
             assert_eq!(config(&[], &[("LOG_LEVEL", text)]).expect("usable").0.log_level, expected);
         }
+    }
+
+    #[test]
+    fn redis_is_a_url_or_what_the_rendezvous_original_names() {
+        let redis = |environment: &[(&str, &str)]| config(&[], environment).expect("usable").0.redis();
+        let both = |commands: Endpoint, subscriptions: Endpoint| Some(Endpoints { commands, subscriptions });
+        assert_eq!(redis(&[("REDIS_PORT", "7000"), ("REDIS_PASSWORD", "secret")]), None, "no host is named");
+        let url = Endpoint::parse("redis://:pass@a:1/2").expect("a URL");
+        let environment = [("REDIS_URL", "redis://:pass@a:1/2"), ("REDIS_HOST_PUB", "b")];
+        assert_eq!(redis(&environment), both(url.clone(), url));
+        let environment = [
+            ("REDIS_HOST_PUB", "a"),
+            ("REDIS_HOST_SUBS", "b"),
+            ("REDIS_PORT", "7000"),
+            ("REDIS_PASSWORD", "secret"),
+        ];
+        let at = |host: &str| Endpoint::at(host, 7_000, Some("secret"));
+        assert_eq!(redis(&environment), both(at("a"), at("b")));
+        let plain = Endpoint::at("a", 6_379, None);
+        for name in ["REDIS_HOST_PUB", "REDIS_HOST_SUBS"] {
+            assert_eq!(redis(&[(name, "a")]), both(plain.clone(), plain.clone()), "{name}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let environment = [("REDIS_URL", "redi://:secret@a"), ("REDIS_PASSWORD", "secret")];
+        let (config, warnings) = config(&[], &environment).expect("usable");
+        assert_eq!(warnings, ["REDIS_URL=… makes no sense and is left out"]);
+        assert!(!format!("{config:?}").contains("secret"));
     }
 
     #[test]

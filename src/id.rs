@@ -46,6 +46,13 @@ impl Entropy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostId(pub u32);
 
+impl std::fmt::Display for HostId {
+    /// 8 hex digits.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
 /// One shard of this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardIndex(pub u8);
@@ -106,6 +113,18 @@ impl ClientId {
     pub fn text(self) -> Text {
         text(self.0)
     }
+
+    /// The id as a number, for [`ClientId::from_bits`].
+    #[must_use]
+    pub fn to_bits(self) -> u128 {
+        self.0
+    }
+
+    /// The id of a number; none if that does not have the shape of a v4 UUID.
+    #[must_use]
+    pub fn from_bits(bits: u128) -> Option<Self> {
+        has_v4_shape(bits).then_some(Self(bits))
+    }
 }
 
 /// A room of two partners: 122 random bits.
@@ -122,6 +141,18 @@ impl RoomId {
     #[must_use]
     pub fn text(self) -> Text {
         text(self.0)
+    }
+
+    /// The id as a number, for [`RoomId::from_bits`].
+    #[must_use]
+    pub fn to_bits(self) -> u128 {
+        self.0
+    }
+
+    /// The id of a number; none if that does not have the shape of a v4 UUID.
+    #[must_use]
+    pub fn from_bits(bits: u128) -> Option<Self> {
+        has_v4_shape(bits).then_some(Self(bits))
     }
 }
 
@@ -151,6 +182,10 @@ fn gather(uuid: u128) -> u128 {
     let middle = (uuid >> 64) & 0xfff;
     let high = uuid >> 80;
     (high << 74) | (middle << 62) | low
+}
+
+fn has_v4_shape(bits: u128) -> bool {
+    bits & V4_MASK == V4_BITS
 }
 
 fn text(id: u128) -> Text {
@@ -193,6 +228,19 @@ mod tests {
                 assert_eq!(uuid.get_variant(), uuid::Variant::RFC4122);
                 assert_eq!(uuid.hyphenated().to_string().as_bytes(), text);
             }
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_number_of_the_shape_and_no_other() {
+        let mut entropy = Entropy::from_seed([5; 32]);
+        let client = ClientId::new(HostId(7), ShardIndex(1), Slot(2), &mut entropy);
+        let room = RoomId::new(&mut entropy);
+        assert_eq!(ClientId::from_bits(client.to_bits()), Some(client));
+        assert_eq!(RoomId::from_bits(room.to_bits()), Some(room));
+        for bit in (76..80).chain(62..64) {
+            assert_eq!(ClientId::from_bits(client.to_bits() ^ (1 << bit)), None, "bit {bit}");
+            assert_eq!(RoomId::from_bits(room.to_bits() ^ (1 << bit)), None, "bit {bit}");
         }
     }
 

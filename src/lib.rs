@@ -5,16 +5,18 @@
 //! The modules stand in the order in which a byte travels; arrows point down only.
 //!
 //! ```text
-//! main → server → net → shard → { protocol, websocket } → wire → buffers, limits, id
+//! main → server → net → shard → { protocol, websocket, cluster } → wire → buffers, limits, id
 //!                  │       └ mail ┐
-//!                  ├ mailbox ◄────┘   rings and doorbells between shards
+//!                  ├ mailbox ◄────┘   rings and doorbells between shards, and to the thread that
+//!                  ├ redis ► cluster  speaks to Redis and through it to other hosts
 //!                  └ http             health, metrics, a page
 //! ```
 //!
-//! The **pure half** ([`wire`], [`websocket`], [`protocol`], [`shard`]) does no I/O, reads no clock, draws no random
+//! The **pure half** ([`wire`], [`websocket`], [`protocol`], [`shard`], [`cluster`]) does no I/O, reads no clock, draws no random
 //! number from the system and spawns nothing: time and a seed come in as arguments. So it is fuzzed as it is, and the
 //! simulator runs many shards in one thread with faults from a seed. The impure half ([`net`], [`server`], [`http`],
-//! [`mailbox`]) carries out what it asks for; [`net`] alone names the runtime.
+//! [`mailbox`], [`redis`]) carries out what it asks for; [`net`] alone names the runtime of the shards, [`redis`] alone
+//! that of the thread beside them.
 //!
 //! # The contract
 //!
@@ -28,10 +30,12 @@
 //! *payload*: opaque bytes that are never interpreted. *span*: a byte range in a buffer. *client*: one connection as the
 //! server sees it. *partner*: the other client, as a protocol sees it. *dialect*: which of the protocols a client
 //! speaks. *home*: the shard where a queue, a key or a dialect lives. *shard*: one core and all it owns. *host*: one
-//! process. *mail*: what crosses shards. *mailbox*: where it lands. *note*: what the queue and the partners of pairing
+//! process. *mail*: what crosses shards or hosts. *letter*: one piece of what crosses hosts. *relation*: what two hosts
+//! are in while nothing between them is lost. *mailbox*: where it lands. *note*: what the queue and the partners of pairing
 //! say to each other. *action*: what a protocol asks for. *outbox*: what a client has yet to be sent.
 
 pub mod buffers;
+pub mod cluster;
 pub mod config;
 pub mod healthcheck;
 pub mod http;
@@ -42,6 +46,7 @@ pub mod metrics;
 pub mod net;
 pub mod plant;
 pub mod protocol;
+pub mod redis;
 pub mod server;
 pub mod shard;
 #[cfg(any(test, feature = "simulator"))]

@@ -67,6 +67,62 @@ pub const MAIL_BYTES_MAX: usize = 400;
 /// Nothing is dropped: what is handled already may still add to it, and that is bounded by one read per client.
 pub const MAIL_WAITING_MAX: usize = 1_024;
 
+/// A host tells the others so often that it is there, in milliseconds.
+pub const HOST_HEARTBEAT_MS: u64 = 1_000;
+/// Our own heartbeats prove the way through Redis for as long as they come back no further apart.
+pub const HOST_PATH_GAP_MS: u64 = 2 * HOST_HEARTBEAT_MS;
+/// A host that was not heard for so long, while our own heartbeats came back, is dead.
+pub const HOST_SILENCE_MS: u64 = 4 * HOST_HEARTBEAT_MS;
+/// A host that stood still for so long must suppose that the others have given it up: its last heartbeat was a second
+/// old when it stopped.
+pub const HOST_PAUSE_MS: u64 = HOST_SILENCE_MS - HOST_HEARTBEAT_MS;
+/// We are ready for so long after our own heartbeat came back.
+pub const HOST_PROOF_MS: u64 = 3 * HOST_HEARTBEAT_MS;
+/// Subscriptions that seem to be there, but have not brought back our own heartbeat for so long, are made anew.
+pub const HOST_WEDGED_MS: u64 = 4 * HOST_HEARTBEAT_MS;
+/// An answer that says the same as the one before is not given again sooner, whatever a neighbour asks.
+pub const HOST_ANSWER_MS: u64 = 50;
+/// Most other hosts. More are not talked to, which is logged once.
+pub const HOSTS_MAX: usize = 1_024;
+/// Mail to another host is sent when so many bytes have gathered, else at the end of a turn.
+pub const HOST_MAIL_BYTES: usize = 256 * 1024;
+/// Most letters in one piece of mail from another host. With more it is refused.
+pub const HOST_LETTERS_MAX: usize = 65_536;
+/// Longest frame that goes to another host. The sender of a longer one is closed 1009: Redis cuts subscribers that
+/// have 32 MiB to catch up with.
+pub const HOST_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Commands that wait for Redis or its replies. One more fails at once: nobody waits for a Redis that does not keep
+/// up, and a letter that cannot be sent ends the relation to its host, which is told to all whom it concerns.
+pub const REDIS_COMMANDS_MAX: usize = 65_536;
+/// Bytes of such commands. A command that would pass it fails at once; one alone always passes.
+pub const REDIS_COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most commands in one write to Redis.
+pub const REDIS_BATCH_COMMANDS_MAX: usize = 1_024;
+/// Most writes to Redis that wait for their replies. What comes then gathers for the next.
+pub const REDIS_BATCHES_MAX: usize = 64;
+/// Most channels in one SUBSCRIBE.
+pub const REDIS_SUBSCRIBE_CHANNELS_MAX: usize = 1_024;
+/// A connection to Redis is made in so many milliseconds, or tried again.
+pub const REDIS_CONNECT_MS_MAX: u64 = 2_000;
+/// A connection to Redis on which a reply takes longer, in milliseconds, is given up.
+pub const REDIS_REPLY_MS_MAX: u64 = 4_000;
+/// The pause before a lost connection to Redis is made anew, in milliseconds; it doubles each time.
+pub const REDIS_PAUSE_MS_MIN: u64 = 50;
+/// See [`REDIS_PAUSE_MS_MIN`].
+pub const REDIS_PAUSE_MS_MAX: u64 = 1_000;
+/// A connection to Redis that held for so many milliseconds was a good one: the next pause is short again.
+pub const REDIS_GOOD_MS: u64 = 1_000;
+/// Mail from other hosts that waits for room in the rings of shards that do not keep up. With more of it the
+/// subscriptions are dropped, which ends the relations to all hosts: a loss is never silent.
+pub const CLUSTER_MAIL_WAITING_MAX: usize = 65_536;
+/// Bytes of such mail.
+pub const CLUSTER_MAIL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Mail from the shards that the cluster handles in one go before Redis gets its turn.
+pub const CLUSTER_MAIL_BATCH: usize = 4_096;
+/// What is to be said to Redis when all shards have ended is said in so many milliseconds, or not at all.
+pub const CLUSTER_FAREWELL_MS: u64 = 1_000;
+
 /// Length of one step of a shard's timer wheel in milliseconds: deadlines are kept to this precision.
 pub const TICK_MS: u64 = 50;
 /// Steps of the wheel; a deadline further away goes round more than once.
@@ -192,6 +248,9 @@ const _: () = assert!(HEAD_BYTES_MAX <= READ_SCRATCH_BYTES);
 const _: () = assert!(CONTROL_PAYLOAD_MAX <= 125);
 const _: () = assert!(PIPE_OUTBOX_BYTES_LOW < PIPE_OUTBOX_BYTES_HIGH);
 const _: () = assert!(CLOSE_DEADLINE_MS > 2 * TICK_MS);
+const _: () = assert!(HOST_HEARTBEAT_MS < HOST_PATH_GAP_MS && HOST_PATH_GAP_MS < HOST_SILENCE_MS);
+const _: () = assert!(HOST_PROOF_MS <= HOST_WEDGED_MS, "who is wedged is not ready");
+const _: () = assert!(HOST_FRAME_BYTES_MAX + HOST_MAIL_BYTES < REDIS_COMMAND_BYTES_MAX);
 const _: () = assert!(
     Limits::outbox_bytes_max_for(Limits::MESSAGE_BYTES_MAX) < Limits::SHARD_BUFFER_BYTES,
     "one slow client alone must not use up a shard"

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::limits::HOST_PROOF_MS;
+
 /// A number with one writer.
 #[derive(Debug, Default)]
 pub struct Number(AtomicU64);
@@ -51,16 +53,16 @@ pub struct Description {
 }
 
 macro_rules! numbers {
-    ($($field:ident, $kind:ident, $name:literal, $help:literal;)*) => {
-        /// All numbers of one shard.
+    ($(#[$about:meta])* $type:ident: $($field:ident, $kind:ident, $name:literal, $help:literal;)*) => {
+        $(#[$about])*
         #[derive(Debug, Default)]
         #[repr(align(128))]
-        pub struct Counters {
+        pub struct $type {
             $(#[doc = $help] pub $field: Number,)*
         }
 
-        impl Counters {
-            /// Descriptions in the order of [`Counters::values`].
+        impl $type {
+            /// Descriptions in the order of `values`.
             pub const DESCRIPTIONS: &[Description] =
                 &[$(Description { name: $name, kind: Kind::$kind, help: $help }),*];
 
@@ -74,6 +76,8 @@ macro_rules! numbers {
 }
 
 numbers! {
+    /// All numbers of one shard.
+    Counters:
     connections, Gauge, "parlor_connections", "Open TCP connections.";
     clients, Gauge, "parlor_clients", "Open WebSocket connections.";
     connections_accepted, Counter, "parlor_connections_accepted_total", "TCP connections accepted.";
@@ -104,6 +108,7 @@ numbers! {
     moves, Counter, "parlor_connections_moved_total", "Connections that went to their key's shard.";
     mail_sent, Counter, "parlor_mail_sent_total", "Mail handed to other shards.";
     mail_waiting, Gauge, "parlor_mail_waiting", "Mail that waits for room in a ring.";
+    letters_ignored, Counter, "parlor_letters_ignored_total", "Letters from other hosts to nobody here.";
     reading_paused, Counter, "parlor_reading_paused_total", "Times that reading stopped because mail waited.";
     rate_limited, Counter, "parlor_rate_limited_total", "Messages over a client's rate.";
     protocol_errors, Counter, "parlor_protocol_errors_total", "Clients closed for breaking RFC 6455 or a limit.";
@@ -113,6 +118,121 @@ numbers! {
     heartbeats_missed, Counter, "parlor_heartbeats_missed_total", "Clients cut because they were silent.";
     panics, Counter, "parlor_panics_total", "Clients closed because the server panicked over them.";
     buffer_bytes, Gauge, "parlor_buffer_bytes", "Bytes of buffers in use.";
+}
+
+numbers! {
+    /// All numbers of the thread that speaks to Redis and to other hosts.
+    ClusterCounters:
+    redis_connected, Gauge, "parlor_redis_connected", "Whether both connections to Redis are there.";
+    redis_commands, Counter, "parlor_redis_commands_total", "Commands sent to Redis.";
+    redis_failed, Counter, "parlor_redis_replies_failed_total", "Commands that were refused or lost.";
+    redis_publishes, Counter, "parlor_redis_publishes_total", "Messages published.";
+    redis_pushes, Counter, "parlor_redis_pushes_total", "Published messages that came in.";
+    redis_reconnects, Counter, "parlor_redis_reconnects_total", "Connections to Redis that were lost.";
+    redis_subscriptions, Gauge, "parlor_redis_subscriptions", "Channels that are listened to.";
+    redis_queue, Gauge, "parlor_redis_queue", "Commands that wait for Redis or its replies.";
+    redis_bytes_sent, Counter, "parlor_redis_bytes_sent_total", "Bytes of keys, members and payloads sent.";
+    redis_bytes_received, Counter, "parlor_redis_bytes_received_total", "Bytes of replies and messages received.";
+    hosts, Gauge, "parlor_hosts", "Other hosts that this one has a relation to.";
+    relations_ended, Counter, "parlor_relations_ended_total", "Relations to other hosts that have ended.";
+    letters_sent, Counter, "parlor_letters_sent_total", "Letters sent to other hosts.";
+    letters_received, Counter, "parlor_letters_received_total", "Letters received from other hosts.";
+    letters_dropped, Counter, "parlor_letters_dropped_total", "Letters to hosts whose relation has ended.";
+    messages_refused, Counter, "parlor_host_messages_refused_total", "Messages in our channels that are none.";
+    mail_waiting, Gauge, "parlor_cluster_mail_waiting", "Mail for shards that waits for room in a ring.";
+    panics, Counter, "parlor_cluster_panics_total", "Panics over Redis and other hosts.";
+}
+
+/// All that the thread that speaks to Redis says of itself.
+#[derive(Debug, Default)]
+pub struct ClusterMetrics {
+    /// The plain numbers.
+    pub counters: ClusterCounters,
+    /// How long replies of Redis take.
+    pub replies: Histogram,
+    /// How long the last call of each kind took, in microseconds; by [`Call`].
+    pub last_calls_us: [Number; Call::COUNT],
+    /// When our own heartbeat last came back, in milliseconds since the start, and one more; 0 if it is not there.
+    returned: Number,
+}
+
+impl ClusterMetrics {
+    /// Our own heartbeat came back at this time, or the way that it came is not there any more.
+    pub fn set_returned(&self, at_ms: Option<u64>) {
+        self.returned.set(at_ms.map_or(0, |at_ms| at_ms + 1));
+    }
+
+    /// Whether publishing and subscribing are both proven.
+    #[must_use]
+    pub fn is_ready(&self, now_ms: u64) -> bool {
+        let returned = self.returned.value();
+        returned > 0 && now_ms.saturating_sub(returned - 1) < HOST_PROOF_MS
+    }
+}
+
+/// What the rendezvous original tells apart when it says how long Redis took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the original's")]
+pub enum Call {
+    Get,
+    Set,
+    Delete,
+    Publish,
+    Subscribe,
+}
+
+impl Call {
+    /// How many there are.
+    pub const COUNT: usize = 5;
+}
+
+/// How often something took how long, in buckets whose number is fixed.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// One for each of [`Histogram::BOUNDS`], and one for what took longer.
+    buckets: [Number; Self::BOUNDS.len() + 1],
+    sum_us: Number,
+}
+
+impl Histogram {
+    /// The upper bounds of the buckets, in microseconds and as Prometheus is told them, in seconds.
+    pub const BOUNDS: [(u64, &str); 12] = [
+        (250, "0.00025"),
+        (500, "0.0005"),
+        (1_000, "0.001"),
+        (2_500, "0.0025"),
+        (5_000, "0.005"),
+        (10_000, "0.01"),
+        (25_000, "0.025"),
+        (50_000, "0.05"),
+        (100_000, "0.1"),
+        (250_000, "0.25"),
+        (1_000_000, "1"),
+        (2_500_000, "2.5"),
+    ];
+
+    /// Something took so many microseconds.
+    pub fn add(&self, us: u64) {
+        let at = Self::BOUNDS.iter().position(|(bound, _)| us <= *bound).unwrap_or(Self::BOUNDS.len());
+        self.buckets[at].add(1);
+        self.sum_us.add(us);
+    }
+
+    /// For each bound, and last for none, how often something took no longer.
+    #[must_use]
+    pub fn cumulated(&self) -> [u64; Self::BOUNDS.len() + 1] {
+        let mut sum = 0;
+        std::array::from_fn(|at| {
+            sum += self.buckets[at].value();
+            sum
+        })
+    }
+
+    /// Microseconds that all together took.
+    #[must_use]
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.value()
+    }
 }
 
 #[cfg(test)]
@@ -137,8 +257,36 @@ mod tests {
 
     #[test]
     fn names_follow_the_habits_of_prometheus() {
-        for description in Counters::DESCRIPTIONS {
+        for description in Counters::DESCRIPTIONS.iter().chain(ClusterCounters::DESCRIPTIONS) {
             assert_eq!(description.name.ends_with("_total"), description.kind == Kind::Counter);
         }
+    }
+
+    #[test]
+    fn a_bucket_holds_what_is_up_to_its_bound() {
+        let histogram = Histogram::default();
+        for us in [1, 250, 251, 2_500_000, 2_500_001] {
+            histogram.add(us);
+        }
+        let cumulated = histogram.cumulated();
+        assert_eq!((cumulated[0], cumulated[1], cumulated[11], cumulated[12]), (2, 3, 4, 5));
+        assert_eq!(histogram.sum_us(), 1 + 250 + 251 + 2_500_000 + 2_500_001);
+        assert!(Histogram::BOUNDS.is_sorted_by_key(|(us, _)| *us));
+        for (us, seconds) in Histogram::BOUNDS {
+            let parsed = seconds.parse::<f64>().expect("a number");
+            assert!((parsed * 1e6 - us as f64).abs() < 1e-6, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn readiness_ends_by_itself() {
+        let metrics = ClusterMetrics::default();
+        assert!(!metrics.is_ready(0), "never seen");
+        metrics.set_returned(Some(0));
+        assert!(
+            metrics.is_ready(0) && metrics.is_ready(HOST_PROOF_MS - 1) && !metrics.is_ready(HOST_PROOF_MS)
+        );
+        metrics.set_returned(None);
+        assert!(!metrics.is_ready(1));
     }
 }

@@ -15,6 +15,8 @@ pub enum Plant {
     ForgottenRequeue,
     /// A text message `panic` panics while it is handled.
     PanicOnDemand,
+    /// That mail from another host was lost is not noticed.
+    IgnoredGap,
 }
 
 impl Plant {

@@ -7,23 +7,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use rand::TryRng;
 use rand::rngs::SysRng;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::cluster;
 use crate::config::Config;
 use crate::http::Overview;
 use crate::id::{Entropy, HostId, RoomId, ShardIndex};
 use crate::limits::mail_ring_entries;
 use crate::mailbox::{Mailbox, Waker, mailboxes};
-use crate::metrics::Counters;
+use crate::metrics::{ClusterMetrics, Counters};
 use crate::net::core::{Letter, Parts};
 use crate::net::driver::{Choice, Decision, Driver, Runtime, decide};
 use crate::net::listen;
 use crate::plant::Planted;
 use crate::protocol::pipe::Places;
+use crate::redis::{Ending, Endpoints};
 use crate::shard::route;
 use crate::shard::{Settings, Shard};
 
@@ -57,6 +59,8 @@ pub struct Server {
     stopper: Stopper,
     counters: Vec<Arc<Counters>>,
     threads: Vec<JoinHandle<()>>,
+    /// The thread that speaks to Redis, if there is one.
+    cluster: Option<Outpost>,
 }
 
 impl Server {
@@ -78,14 +82,25 @@ impl Server {
         let (crew, decision) = Crew::hire(config, shards)?;
         let (address, listeners) = bind(config.addresses()?, shards)?;
         let mut private = bind_private(config);
-        let mailboxes = mailboxes::<Letter>(shards, mail_ring_entries(shards))?;
+        let endpoints = config.redis();
+        let participants = shards + usize::from(endpoints.is_some());
+        let mut mailboxes = mailboxes::<Letter>(participants, mail_ring_entries(participants))?;
         let settings = Arc::new(settings(config, shards, planted)?);
         let stopper =
             Stopper { stopping: Arc::default(), wakers: mailboxes.iter().map(Mailbox::waker).collect() };
         let counters: Vec<Arc<Counters>> = (0..shards).map(|_| Arc::default()).collect();
+        let started = Instant::now();
+        let cluster = match (endpoints, mailboxes.split_off(shards).pop()) {
+            (Some(endpoints), Some(mailbox)) => {
+                let ending = ending(&stopper, config);
+                Some(Outpost::start(endpoints, &settings, mailbox, ending, started)?)
+            }
+            _ => None,
+        };
         let overview = Arc::new(Overview {
             counters: counters.clone(),
-            started: Instant::now(),
+            cluster: cluster.as_ref().map(|cluster| Arc::clone(&cluster.metrics)),
+            started,
             instance_id: instance_id(config)?,
             decision: decision.clone(),
             paths: route::paths(&settings),
@@ -99,6 +114,7 @@ impl Server {
                 driver: decision.driver,
                 shard: Shard::new(here, Arc::clone(&settings), counters, random_seed()?, 0),
                 mailbox,
+                shards,
                 listener,
                 private_listener: private.as_mut().and_then(|(_, listeners)| listeners.pop()),
                 splice: config.pipe_splice,
@@ -109,7 +125,8 @@ impl Server {
             });
         }
         let private_address = private.map(|(address, _)| address);
-        Ok(Self { address, private_address, decision, stopper, counters, threads: crew.start(parts) })
+        let threads = crew.start(parts);
+        Ok(Self { address, private_address, decision, stopper, counters, threads, cluster })
     }
 
     /// Where it listens.
@@ -152,7 +169,62 @@ impl Server {
     #[must_use]
     pub fn wait(self) -> bool {
         let results: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
-        results.iter().all(Result::is_ok)
+        let cluster = self.cluster.map(|cluster| cluster.wait(&self.stopper));
+        results.iter().chain(&cluster).all(Result::is_ok)
+    }
+}
+
+/// The thread that speaks to Redis. It outlives the shards, whose last words it passes on.
+#[derive(Debug)]
+struct Outpost {
+    thread: JoinHandle<()>,
+    shards_ended: Arc<AtomicBool>,
+    metrics: Arc<ClusterMetrics>,
+}
+
+impl Outpost {
+    fn start(
+        endpoints: Endpoints,
+        settings: &Settings,
+        mailbox: Mailbox<Letter>,
+        ending: Ending,
+        started: Instant,
+    ) -> io::Result<Self> {
+        let metrics: Arc<ClusterMetrics> = Arc::default();
+        let shards_ended = Arc::clone(&ending.shards_ended);
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let parts = crate::redis::Parts {
+            endpoints,
+            settings: cluster::Settings {
+                host: settings.host,
+                start: unix.as_millis() as u64,
+                shards: settings.shards,
+                planted: settings.planted,
+            },
+            mailbox,
+            metrics: Arc::clone(&metrics),
+            ending,
+            started,
+            seeds: [random_seed()?, random_seed()?],
+        };
+        let thread =
+            std::thread::Builder::new().name("cluster".into()).spawn(move || crate::redis::run(parts))?;
+        Ok(Self { thread, shards_ended, metrics })
+    }
+
+    /// Waits until all is said.
+    fn wait(self, stopper: &Stopper) -> std::thread::Result<()> {
+        self.shards_ended.store(true, Ordering::Release);
+        stopper.wakers.iter().for_each(Waker::wake);
+        self.thread.join()
+    }
+}
+
+fn ending(stopper: &Stopper, config: &Config) -> Ending {
+    Ending {
+        stopping: Arc::clone(&stopper.stopping),
+        shards_ended: Arc::default(),
+        grace: config.shutdown_grace(),
     }
 }
 

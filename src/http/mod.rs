@@ -11,7 +11,7 @@ use http::header::FORWARDED;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 
-use crate::metrics::Counters;
+use crate::metrics::{ClusterMetrics, Counters};
 use crate::net::driver::Decision;
 use crate::wire::http::{RequestHead, Response, wants_keep_alive};
 
@@ -20,6 +20,8 @@ use crate::wire::http::{RequestHead, Response, wants_keep_alive};
 pub struct Overview {
     /// One per shard.
     pub counters: Vec<Arc<Counters>>,
+    /// Of the thread that speaks to Redis, where Redis is configured.
+    pub cluster: Option<Arc<ClusterMetrics>>,
     /// When the server started.
     pub started: Instant,
     /// `INSTANCE_ID`.
@@ -42,6 +44,12 @@ impl Overview {
 
     fn uptime_s(&self) -> u64 {
         self.started.elapsed().as_secs()
+    }
+
+    /// Whether our own heartbeat has come back through Redis of late; nothing where Redis is not configured.
+    fn is_redis_ready(&self) -> Option<bool> {
+        let now_ms = self.started.elapsed().as_millis() as u64;
+        self.cluster.as_ref().map(|cluster| cluster.is_ready(now_ms))
     }
 }
 
@@ -104,10 +112,12 @@ fn error(status: StatusCode, message: &str) -> Response {
 fn healthz(overview: &Overview) -> Response {
     // Written by hand: serde_json would sort the keys.
     let instance_id = serde_json::Value::from(overview.instance_id.as_str());
+    let redis = overview.is_redis_ready().map(|is_ready| format!(r#","redis":{is_ready}"#));
     let body = format!(
-        r#"{{"ok":true,"uptime":{},"clients":{},"instanceId":{instance_id}}}"#,
+        r#"{{"ok":true,"uptime":{},"clients":{},"instanceId":{instance_id}{}}}"#,
         overview.uptime_s(),
         overview.clients(),
+        redis.unwrap_or_default(),
     );
     Response::json(StatusCode::OK, body)
 }
@@ -135,11 +145,13 @@ fn clients(head: &RequestHead, caller: &Caller<'_>) -> Response {
 
 /// Ready, or a list of what is missing.
 fn readyz(overview: &Overview) -> Response {
-    if overview.draining.load(Ordering::Acquire) {
-        Response::json(StatusCode::SERVICE_UNAVAILABLE, r#"["draining"]"#.into())
-    } else {
-        Response::json(StatusCode::OK, "[]".into())
-    }
+    let is_missing = [
+        ("draining", overview.draining.load(Ordering::Acquire)),
+        ("redis", overview.is_redis_ready() == Some(false)),
+    ];
+    let missing: Vec<&str> = is_missing.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+    let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Response::json(status, serde_json::json!(missing).to_string())
 }
 
 #[cfg(test)]
@@ -154,6 +166,7 @@ mod tests {
         counters[1].clients.add(3);
         Overview {
             counters,
+            cluster: None,
             started: Instant::now(),
             instance_id: "inst-\"1\"".into(),
             decision: Decision { driver: Driver::Epoll, reason: "IO_DRIVER=epoll".into() },
@@ -206,6 +219,49 @@ mod tests {
         overview.draining.store(true, Ordering::Release);
         let (text, _) = ask("GET /readyz HTTP/1.1\r\n\r\n", &overview);
         assert!(text.starts_with("HTTP/1.1 503 ") && text.ends_with(r#"["draining"]"#));
+    }
+
+    #[test]
+    fn redis_is_named_where_it_is_configured() {
+        let metrics: Arc<ClusterMetrics> = Arc::default();
+        let mut overview = Overview { cluster: Some(Arc::clone(&metrics)), ..overview() };
+        let ask = |path: &str, overview: &Overview| ask(&format!("GET {path} HTTP/1.1\r\n\r\n"), overview).0;
+        assert!(ask("/healthz", &overview).ends_with(r#""instanceId":"inst-\"1\"","redis":false}"#));
+        let answer = ask("/readyz", &overview);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with(r#"["redis"]"#), "{answer}");
+        overview.draining.store(true, Ordering::Release);
+        assert!(ask("/readyz", &overview).ends_with(r#"["draining","redis"]"#));
+        overview.draining = Arc::default();
+        metrics.set_returned(Some(overview.started.elapsed().as_millis() as u64));
+        assert!(ask("/healthz", &overview).ends_with(r#","redis":true}"#));
+        assert!(ask("/readyz", &overview).ends_with("[]"));
+    }
+
+    #[test]
+    fn the_numbers_of_redis_are_there_where_it_is_configured() {
+        let metrics: Arc<ClusterMetrics> = Arc::default();
+        metrics.replies.add(700);
+        metrics.replies.add(3_000_000);
+        metrics.counters.redis_publishes.add(5);
+        metrics.last_calls_us[crate::metrics::Call::Publish as usize].set(1_500);
+        let overview = Overview { cluster: Some(metrics), ..overview() };
+        let (text, _) = ask("GET /metrics HTTP/1.1\r\n\r\n", &overview);
+        for line in [
+            "# TYPE parlor_redis_reply_seconds histogram",
+            "parlor_redis_reply_seconds_bucket{le=\"0.0005\"} 0",
+            "parlor_redis_reply_seconds_bucket{le=\"0.001\"} 1",
+            "parlor_redis_reply_seconds_bucket{le=\"2.5\"} 1",
+            "parlor_redis_reply_seconds_bucket{le=\"+Inf\"} 2",
+            "parlor_redis_reply_seconds_sum 3.0007",
+            "parlor_redis_reply_seconds_count 2",
+            "parlor_redis_publishes_total 5",
+            "signaling_server_publish_messages 5",
+            "signaling_server_redis_publish_time 1.5",
+            "signaling_server_redis_get_time 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+        }
+        assert!(!body("GET /metrics HTTP/1.1\r\n\r\n").contains("parlor_redis"));
     }
 
     #[test]

@@ -20,12 +20,13 @@ use super::socket::Socket;
 use super::sockets::deliver_sockets;
 use super::splice::{Choice, KernelPipes};
 use super::watch::{Watch, cut_reset};
+use crate::cluster::FromCluster;
 use crate::http::{self, Caller, Overview};
 use crate::id::{ShardIndex, Slot};
 use crate::limits::{MAIL_BYTES_MAX, READ_SCRATCH_BYTES, TICK_MS};
 use crate::mailbox::Mailbox;
 use crate::shard::arrival::Arrival;
-use crate::shard::mail::Mail;
+use crate::shard::mail::{Mail, Parcel};
 use crate::shard::{Event, Shard};
 use crate::wire::http::RequestHead;
 
@@ -44,6 +45,10 @@ pub(crate) enum Letter {
     Mail(Mail),
     /// A socket that moves to the shard where its key lives. Nothing is in flight on it.
     Socket(OwnedFd, Box<Arrival>),
+    /// What a shard asks of the cluster, whose mailbox is behind those of all shards.
+    ToCluster(Parcel),
+    /// What the cluster says to a shard.
+    FromCluster(FromCluster),
 }
 
 const _: () = assert!(size_of::<Letter>() <= MAIL_BYTES_MAX);
@@ -53,6 +58,8 @@ pub(crate) struct Parts {
     pub(crate) driver: Driver,
     pub(crate) shard: Shard,
     pub(crate) mailbox: Mailbox<Letter>,
+    /// How many shards there are, and where the cluster's mailbox is, if there is one.
+    pub(crate) shards: usize,
     pub(crate) listener: OwnedFd,
     /// `HTTP_PORT`, on one core.
     pub(crate) private_listener: Option<OwnedFd>,
@@ -93,6 +100,7 @@ pub(super) struct Core {
     pub(super) kernel_pipes: KernelPipes,
     pub(super) splice: Choice,
     mailbox: RefCell<Mailbox<Letter>>,
+    shards: usize,
     /// Sockets for which there was no room in a ring.
     pub(super) waiting: RefCell<VecDeque<(ShardIndex, Letter)>>,
     overview: Arc<Overview>,
@@ -130,6 +138,7 @@ pub(super) async fn run(parts: Parts) {
         kernel_pipes: KernelPipes::default(),
         splice: parts.splice,
         mailbox: RefCell::new(parts.mailbox),
+        shards: parts.shards,
         waiting: RefCell::default(),
         overview: parts.overview,
         started: parts.started,
@@ -282,6 +291,10 @@ impl Core {
                     self.guarded("mail was handled", |shard| shard.handle_mail(mail, now_ms));
                 }
                 Letter::Socket(fd, arrival) => self.arrive(fd, *arrival),
+                Letter::FromCluster(mail) => {
+                    self.guarded("another host was heard", |shard| shard.handle_cluster_mail(mail, now_ms));
+                }
+                Letter::ToCluster(_) => debug_assert!(false, "a core is not the cluster"),
             }
         }
     }
@@ -367,7 +380,17 @@ impl Core {
         shard.deliver_mail(|to, mail| {
             mailbox.push(to.position(), Letter::Mail(mail)).map_err(|letter| match letter {
                 Letter::Mail(mail) => mail,
-                Letter::Socket(..) => unreachable!("what was pushed comes back"),
+                Letter::Socket(..) | Letter::ToCluster(_) | Letter::FromCluster(_) => {
+                    unreachable!("what was pushed comes back")
+                }
+            })
+        });
+        shard.deliver_cluster_mail(|parcel| {
+            mailbox.push(self.shards, Letter::ToCluster(parcel)).map_err(|letter| match letter {
+                Letter::ToCluster(parcel) => parcel,
+                Letter::Socket(..) | Letter::Mail(_) | Letter::FromCluster(_) => {
+                    unreachable!("what was pushed comes back")
+                }
             })
         });
         deliver_sockets(&mut self.waiting.borrow_mut(), &mut mailbox);

@@ -29,6 +29,20 @@ use crate::wire::envelope::{Envelope, Kind, NotJson};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket(u64);
 
+impl Ticket {
+    /// The ticket of a number that [`Ticket::number`] gave.
+    #[must_use]
+    pub fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The ticket as a number.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// A client that waits, as the queue knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiter {

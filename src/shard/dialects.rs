@@ -352,6 +352,8 @@ impl Shard {
                 Action::Notify { to: Address::Client(id), note } => {
                     if id.host() == self.settings.host {
                         self.post(id.shard(), Mail::Note(note));
+                    } else {
+                        self.post_note(id, note);
                     }
                 }
             }

@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 
 use crate::buffers::Transit;
+use crate::cluster::ToCluster;
 use crate::id::{ClientId, RoomId};
 use crate::limits::{MAIL_BYTES_MAX, MAIL_INLINE_BYTES};
 use crate::protocol::pairing::Note;
@@ -44,4 +45,14 @@ pub enum FrameBytes {
     Shared(Transit),
 }
 
+/// Mail for the cluster. It is in order, and is never dropped on its way there.
+#[derive(Debug)]
+pub struct Parcel {
+    /// What.
+    pub mail: ToCluster,
+    /// The bytes in it that are charged to the shard while they are on their way.
+    pub charge: Option<Transit>,
+}
+
 const _: () = assert!(size_of::<Mail>() <= MAIL_BYTES_MAX);
+const _: () = assert!(size_of::<Parcel>() <= MAIL_BYTES_MAX);

@@ -110,7 +110,7 @@ impl Shard {
         }
     }
 
-    fn receive_note(&mut self, note: Note) {
+    pub(super) fn receive_note(&mut self, note: Note) {
         let addressee = note.addressee().and_then(|id| self.clients.find(id));
         let (slot, state) = match addressee {
             Some((slot, client)) => match &mut client.stage {
@@ -132,7 +132,7 @@ impl Shard {
     }
 
     /// The receiver's slot, if it is in this room.
-    fn in_room(&mut self, to: ClientId, room: RoomId) -> Option<Slot> {
+    pub(super) fn in_room(&mut self, to: ClientId, room: RoomId) -> Option<Slot> {
         let planted = self.settings.planted;
         let (slot, client) = self.clients.find(to)?;
         match &client.stage {
@@ -157,7 +157,7 @@ impl Shard {
 
     pub(super) fn forward(&mut self, from: Slot, to: ClientId, room: RoomId, parts: &[Part], message: &[u8]) {
         if to.host() != self.settings.host {
-            return;
+            return self.forward_to_host(from, to, room, parts, message);
         }
         if to.shard() == self.router.here() {
             if let Some(slot) = self.in_room(to, room) {

@@ -13,6 +13,7 @@ mod deadlines;
 pub mod dialects;
 pub mod mail;
 mod messages;
+mod neighbours;
 pub mod outbox;
 pub mod pausing;
 pub mod pipes;
@@ -41,6 +42,7 @@ use clients::{Clients, Stage};
 use closing::Doomed;
 use dialects::Tables;
 use mail::Mail;
+use neighbours::Neighbours;
 use outbox::{Gathered, Outbox};
 use pipes::Parting;
 use router::Router;
@@ -134,6 +136,7 @@ pub struct Shard {
     clients: Clients,
     tables: Tables,
     router: Router,
+    neighbours: Neighbours,
     buffers: Buffers,
     parser: Parser,
     wheel: Wheel,
@@ -173,6 +176,7 @@ impl Shard {
             clients: Clients::new(settings.host, here),
             tables: Tables::new(&settings),
             router: Router::new(here, settings.shards),
+            neighbours: Neighbours::default(),
             buffers: Buffers::new(settings.limits.shard_buffer_bytes),
             parser: Parser::default(),
             wheel: Wheel::new(now),

@@ -1,8 +1,8 @@
-//! Where mail goes: to this shard, at once; to another, when its ring has room.
+//! Where mail goes: to this shard, at once; to another or to the cluster, when its ring has room.
 
 use std::collections::VecDeque;
 
-use super::mail::Mail;
+use super::mail::{Mail, Parcel};
 use crate::buffers::Buffers;
 use crate::id::ShardIndex;
 use crate::limits::MAIL_WAITING_MAX;
@@ -15,7 +15,9 @@ pub struct Router {
     local: VecDeque<Mail>,
     /// To each shard, what its ring has not taken yet.
     outgoing: Vec<VecDeque<Mail>>,
-    /// How much is in `outgoing`.
+    /// To the cluster.
+    parcels: VecDeque<Parcel>,
+    /// How much is in `outgoing` and `parcels`.
     waiting: usize,
     /// So much waited that no client is read from until it is below half.
     is_reading_paused: bool,
@@ -29,6 +31,7 @@ impl Router {
             here,
             local: VecDeque::new(),
             outgoing: (0..shards).map(|_| VecDeque::new()).collect(),
+            parcels: VecDeque::new(),
             waiting: 0,
             is_reading_paused: false,
         }
@@ -49,6 +52,13 @@ impl Router {
         let Some(outgoing) = self.outgoing.get_mut(to.position()) else { return };
         outgoing.push_back(mail);
         buffers.charge_always(size_of::<Mail>());
+        self.waiting += 1;
+    }
+
+    /// Sends mail to the cluster.
+    pub fn post_to_cluster(&mut self, parcel: Parcel, buffers: &mut Buffers) {
+        self.parcels.push_back(parcel);
+        buffers.charge_always(size_of::<Parcel>());
         self.waiting += 1;
     }
 
@@ -75,6 +85,25 @@ impl Router {
         }
         let taken = before - self.waiting;
         buffers.refund(taken * size_of::<Mail>());
+        taken
+    }
+
+    /// As [`Router::deliver`], for the cluster.
+    pub fn deliver_to_cluster(
+        &mut self,
+        mut push: impl FnMut(Parcel) -> Result<(), Parcel>,
+        buffers: &mut Buffers,
+    ) -> usize {
+        let before = self.waiting;
+        while let Some(parcel) = self.parcels.pop_front() {
+            if let Err(parcel) = push(parcel) {
+                self.parcels.push_front(parcel);
+                break;
+            }
+            self.waiting -= 1;
+        }
+        let taken = before - self.waiting;
+        buffers.refund(taken * size_of::<Parcel>());
         taken
     }
 

@@ -1,5 +1,7 @@
 //! One shard, or two joined by hand: bytes in, bytes and mail out.
 
+mod neighbours;
+
 use super::*;
 use crate::limits::CLOSE_DEADLINE_MS;
 use crate::wire::frame::{HEADER_LEN_MAX, Header, Opcode};

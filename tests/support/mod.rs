@@ -4,8 +4,10 @@
 
 mod client;
 pub(crate) mod dialects;
+pub(crate) mod neighbour;
 pub(crate) mod pipes;
 mod raw;
+pub(crate) mod redis;
 mod server;
 
 pub(crate) use client::{Client, Matched, matched, pair, pair_up};

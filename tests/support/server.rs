@@ -179,6 +179,16 @@ impl Server {
         self.status("VmHWM:")
     }
 
+    /// How many files it has open.
+    pub(crate) fn files(&self) -> usize {
+        std::fs::read_dir(self.proc("fd")).expect("it runs").count()
+    }
+
+    /// How many threads it has.
+    pub(crate) fn threads(&self) -> usize {
+        std::fs::read_dir(self.proc("task")).expect("it runs").count()
+    }
+
     fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(self.proc("status")).expect("it runs");
         let line = status.lines().find(|line| line.starts_with(name)).expect("the line is there");

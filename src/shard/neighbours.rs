@@ -1,0 +1,148 @@
+//! Other hosts, as a shard knows them: who can be written to, and what they write.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::clients::Stage;
+use super::dialects::Dialect;
+use super::mail::{Mail, Parcel};
+use crate::buffers::Transit;
+use crate::cluster::{FromCluster, Letter, Relation, ToCluster};
+use crate::id::{ClientId, HostId, RoomId, ShardIndex, Slot};
+use crate::limits::{COPY_MAX, HOST_FRAME_BYTES_MAX};
+use crate::protocol::pairing::Note;
+use crate::protocol::{self, Part};
+use crate::websocket::CloseCode;
+use crate::wire::frame::{Opcode, ServerHeader};
+
+/// The other hosts.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours {
+    /// Whether any can be reached.
+    is_online: bool,
+    /// Those that can be written to.
+    relations: BTreeMap<HostId, Relation>,
+}
+
+impl Shard {
+    /// The cluster has something to say.
+    pub fn handle_cluster_mail(&mut self, mail: FromCluster, now_ms: u64) {
+        self.now_ms = now_ms;
+        match mail {
+            FromCluster::Letter(letter) => self.receive_letter(letter),
+            FromCluster::HostFound(host, relation) => {
+                self.neighbours.relations.insert(host, relation);
+            }
+            FromCluster::HostGone(host) => self.handle_host_gone(host),
+            FromCluster::Online(is_online) => self.neighbours.is_online = is_online,
+        }
+        self.deliver_local();
+    }
+
+    /// Hands mail for the cluster to `push`, which gives back what a full ring does not take. As
+    /// [`Shard::deliver_mail`].
+    pub fn deliver_cluster_mail(&mut self, push: impl FnMut(Parcel) -> Result<(), Parcel>) {
+        self.router.deliver_to_cluster(push, &mut self.buffers);
+        self.counters.mail_waiting.set(self.router.waiting() as u64);
+    }
+
+    /// Whether other hosts can be reached, as the cluster last said.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.neighbours.is_online
+    }
+
+    /// The other hosts that can be written to.
+    pub fn neighbours(&self) -> impl Iterator<Item = HostId> {
+        self.neighbours.relations.keys().copied()
+    }
+
+    /// Sends a note to the shard of another host's client. Where that host is gone, so is its client: what follows
+    /// from that follows here.
+    pub(super) fn post_note(&mut self, to: ClientId, note: Note) {
+        if !self.post_letter(to.host(), to.shard(), Letter::Note(note), None) {
+            let here = self.router.here();
+            self.post(here, Mail::Note(note));
+        }
+    }
+
+    /// Sends a finished frame to another host's client.
+    pub(super) fn forward_to_host(
+        &mut self,
+        from: Slot,
+        to: ClientId,
+        room: RoomId,
+        parts: &[Part],
+        message: &[u8],
+    ) {
+        let payload_len = protocol::len_of(parts);
+        let header = ServerHeader::new(Opcode::Text, payload_len);
+        let len = header.as_bytes().len() + payload_len;
+        if len > HOST_FRAME_BYTES_MAX {
+            return self.doom(from, Some(CloseCode::TooBig), "message too big");
+        }
+        let mut bytes = Vec::with_capacity(len);
+        bytes.extend_from_slice(header.as_bytes());
+        protocol::write(parts, message, |piece| bytes.extend_from_slice(piece));
+        let Ok(charge) = self.buffers.transit(bytes.into()) else { return self.doom_busy(from) };
+        let letter = Letter::Frame { to, room, frame: charge.bytes().clone() };
+        // Of a partner whose host is gone we have taken leave already.
+        self.post_letter(to.host(), to.shard(), letter, Some(charge));
+    }
+
+    /// Sends a letter to a shard of another host. False: that host is gone, and nothing was sent.
+    fn post_letter(
+        &mut self,
+        to: HostId,
+        shard: ShardIndex,
+        letter: Letter,
+        charge: Option<Transit>,
+    ) -> bool {
+        let Some(relation) = self.neighbours.relations.get(&to).copied() else { return false };
+        let mail = ToCluster::Letter { to, relation, shard, letter };
+        self.router.post_to_cluster(Parcel { mail, charge }, &mut self.buffers);
+        true
+    }
+
+    fn receive_letter(&mut self, letter: Letter) {
+        match letter {
+            Letter::Note(note) if self.is_for_here(&note) => self.receive_note(note),
+            Letter::Note(_) => self.counters.letters_ignored.add(1),
+            Letter::Frame { to, room, frame } => self.receive_distant_frame(to, room, &frame),
+        }
+    }
+
+    /// Whether a note is for a client of this shard, there or gone. The queue hears from other hosts by other ways.
+    fn is_for_here(&self, note: &Note) -> bool {
+        let here = (self.settings.host, self.router.here());
+        note.addressee().is_some_and(|id| (id.host(), id.shard()) == here)
+    }
+
+    fn receive_distant_frame(&mut self, to: ClientId, room: RoomId, frame: &Bytes) {
+        let Some(slot) = self.in_room(to, room) else { return self.counters.letters_ignored.add(1) };
+        self.counters.messages_sent.add(1);
+        if frame.len() <= COPY_MAX {
+            return self.send_pieces(slot, frame.len(), |write| write(frame));
+        }
+        // A copy, since the frame is a part of the mail that it came in, and would keep all of that in memory.
+        let Ok(transit) = self.buffers.transit(Bytes::copy_from_slice(frame)) else {
+            return self.doom_busy(slot);
+        };
+        self.send(slot, frame.len(), |outbox, buffers| outbox.append_shared(&transit, buffers));
+    }
+
+    /// All clients of another host have left.
+    fn handle_host_gone(&mut self, host: HostId) {
+        self.neighbours.relations.remove(&host);
+        for slot in self.clients.slots() {
+            let Some(client) = self.clients.at(slot) else { continue };
+            let Stage::Open(Dialect::Pairing(state)) = &client.stage else { continue };
+            if let Some((room, _)) = state.partner().filter(|(_, partner)| partner.host() == host) {
+                let to = client.id;
+                self.receive_note(Note::PartnerLeft { room, to });
+            }
+        }
+    }
+}
