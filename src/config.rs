@@ -141,6 +141,11 @@ pub struct Config {
     #[arg(long, env = "REDIS_PASSWORD", hide_env_values = true)]
     pub redis_password: Option<Secret>,
 
+    /// Whether to use the keys and channels that the original servers of pairing and rendezvous share, so that these
+    /// can be replaced one at a time
+    #[arg(long, env = "REDIS_PUBLIC_LAYOUTS", default_value = "true", action = ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    pub redis_public_layouts: bool,
+
     /// Path on which messages are echoed, for conformance suites; off if it is not set
     #[arg(long, env = "ECHO_PATH", value_parser = path)]
     pub echo_path: Option<String>,

@@ -46,6 +46,16 @@ impl Entropy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostId(pub u32);
 
+impl HostId {
+    /// Reads the 8 hex digits that its `Display` gives, and no other spelling.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let is_plain = text.len() == 8 && text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let text = std::str::from_utf8(text).ok().filter(|_| is_plain)?;
+        u32::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
 impl std::fmt::Display for HostId {
     /// 8 hex digits.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -36,8 +36,8 @@ pub const PIPE_OUTBOX_BYTES_HIGH: usize = 256 * 1024;
 /// Bytes that wait for one end of a pipe when the other is read from again.
 pub const PIPE_OUTBOX_BYTES_LOW: usize = 64 * 1024;
 
-/// Most shards of a host: the shard part of a client id has 8 bits.
-pub const SHARDS_MAX: usize = 256;
+/// Most shards of a host: the shard part of a client id has 8 bits, and the last number is the cluster's.
+pub const SHARDS_MAX: usize = 255;
 /// Most connections of a shard: the slot part of a client id has 24 bits. One more is closed at once.
 pub const CLIENTS_PER_SHARD_MAX: usize = 1 << 24;
 
@@ -84,6 +84,12 @@ pub const HOST_WEDGED_MS: u64 = 4 * HOST_HEARTBEAT_MS;
 pub const HOST_ANSWER_MS: u64 = 50;
 /// Most other hosts. More are not talked to, which is logged once.
 pub const HOSTS_MAX: usize = 1_024;
+/// A host is remembered for so many seconds after it was last seen, longer than what it leaves in Redis.
+pub const HOST_ROLL_AGE_S: u64 = 2 * RENDEZVOUS_EXPIRY_S;
+/// The roll of hosts is read so often, in milliseconds.
+pub const HOST_ROLL_MS: u64 = 60_000;
+/// The sets of rendezvous expire in so many seconds (protocols.md section 6).
+pub const RENDEZVOUS_EXPIRY_S: u64 = 43_200;
 /// Mail to another host is sent when so many bytes have gathered, else at the end of a turn.
 pub const HOST_MAIL_BYTES: usize = 256 * 1024;
 /// Most letters in one piece of mail from another host. With more it is refused.

@@ -93,7 +93,7 @@ impl Server {
         let cluster = match (endpoints, mailboxes.split_off(shards).pop()) {
             (Some(endpoints), Some(mailbox)) => {
                 let ending = ending(&stopper, config);
-                Some(Outpost::start(endpoints, &settings, mailbox, ending, started)?)
+                Some(Outpost::start(endpoints, &settings, mailbox, ending, started, config)?)
             }
             _ => None,
         };
@@ -189,6 +189,7 @@ impl Outpost {
         mailbox: Mailbox<Letter>,
         ending: Ending,
         started: Instant,
+        config: &Config,
     ) -> io::Result<Self> {
         let metrics: Arc<ClusterMetrics> = Arc::default();
         let shards_ended = Arc::clone(&ending.shards_ended);
@@ -199,6 +200,8 @@ impl Outpost {
                 host: settings.host,
                 start: unix.as_millis() as u64,
                 shards: settings.shards,
+                has_public_layouts: config.redis_public_layouts,
+                seed: random_seed()?,
                 planted: settings.planted,
             },
             mailbox,
@@ -349,6 +352,7 @@ fn settings(config: &Config, shards: usize, planted: Planted) -> io::Result<Sett
         limits: config.limits(),
         offered: config.protocols,
         key_seed: std::array::from_fn(|_| key_entropy.draw_u128() as u64),
+        has_cluster: config.redis().is_some(),
         requeue_on_partner_leave: config.requeue_on_partner_leave,
         allowed_origins: config.allowed_origins(),
         allow_no_origin: config.allow_no_origin,

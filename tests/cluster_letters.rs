@@ -201,7 +201,7 @@ fn nobody_on_redis_confuses_a_host(setup: Setup) {
     neighbour.post(host, id_of(&client).shard(), Letter::Note(matched));
     // It does not wait, which the other host is told.
     neighbour.wait_for("an answer", |told| {
-        matches!(told, FromCluster::Letter(Letter::Note(Note::PartnerLeft { room: left, .. })) if *left == room)
+        matches!(told, FromCluster::Letter(_, Letter::Note(Note::PartnerLeft { room: left, .. })) if *left == room)
     });
     client.expect_nothing();
     let log = here.log();

@@ -56,6 +56,7 @@ pub(crate) fn settings() -> Settings {
         offered: Offered::ALL,
         key_seed: [1, 2, 3, 4],
         held_pipes: Arc::new(Places::new(Limits::HELD_PIPES_MAX)),
+        has_cluster: false,
         requeue_on_partner_leave: true,
         allowed_origins: Vec::new(),
         allow_no_origin: false,

@@ -13,7 +13,7 @@
 
 use bytes::{BufMut, Bytes};
 
-use super::Letter;
+use super::{Letter, directory, introductions, pairing, pipes, rendezvous, rooms};
 use crate::id::{ClientId, HostId, RoomId, ShardIndex};
 use crate::limits::{HOST_FRAME_BYTES_MAX, HOST_LETTERS_MAX};
 use crate::protocol::pairing::{Note, Ticket, Waiter};
@@ -47,6 +47,12 @@ mod letter {
     pub(super) const DECLINED: u8 = 6;
     pub(super) const PARTNER_LEFT: u8 = 7;
     pub(super) const FRAME: u8 = 8;
+    pub(super) const PAIRING: u8 = 16;
+    pub(super) const RENDEZVOUS: u8 = 17;
+    pub(super) const DIRECTORY: u8 = 18;
+    pub(super) const ROOMS: u8 = 19;
+    pub(super) const INTRODUCTIONS: u8 = 20;
+    pub(super) const PIPES: u8 = 21;
 }
 
 /// Who says it.
@@ -184,6 +190,30 @@ impl Draft {
         self.bytes.put_u8(shard.0);
         match letter {
             Letter::Note(note) => put_note(&mut self.bytes, note),
+            Letter::Pairing(letter) => {
+                self.bytes.put_u8(letter::PAIRING);
+                pairing::put(&mut self.bytes, letter);
+            }
+            Letter::Rendezvous(letter) => {
+                self.bytes.put_u8(letter::RENDEZVOUS);
+                rendezvous::put(&mut self.bytes, letter);
+            }
+            Letter::Directory(letter) => {
+                self.bytes.put_u8(letter::DIRECTORY);
+                directory::put(&mut self.bytes, letter);
+            }
+            Letter::Rooms(letter) => {
+                self.bytes.put_u8(letter::ROOMS);
+                rooms::put(&mut self.bytes, letter);
+            }
+            Letter::Introductions(letter) => {
+                self.bytes.put_u8(letter::INTRODUCTIONS);
+                introductions::put(&mut self.bytes, letter);
+            }
+            Letter::Pipes(letter) => {
+                self.bytes.put_u8(letter::PIPES);
+                pipes::put(&mut self.bytes, letter);
+            }
             Letter::Frame { to, room, frame } => {
                 assert!(frame.len() <= HOST_FRAME_BYTES_MAX, "whoever sends it has checked");
                 self.bytes.put_u8(letter::FRAME);
@@ -262,7 +292,7 @@ fn put_pair(bytes: &mut Vec<u8>, kind: u8, room: RoomId, older: Waiter, newer: W
     put_waiter(bytes, newer);
 }
 
-fn put_waiter(bytes: &mut Vec<u8>, waiter: Waiter) {
+pub(super) fn put_waiter(bytes: &mut Vec<u8>, waiter: Waiter) {
     bytes.put_u128(waiter.client.to_bits());
     bytes.put_u64(waiter.ticket.number());
 }
@@ -292,7 +322,7 @@ pub fn decode(bytes: &Bytes) -> Result<Message, Error> {
 }
 
 /// What is still to be read.
-struct Reader {
+pub(super) struct Reader {
     bytes: Bytes,
 }
 
@@ -337,25 +367,31 @@ impl Reader {
             letter::FRAME => {
                 return Ok(Letter::Frame { to: self.client()?, room: self.room()?, frame: self.frame()? });
             }
+            letter::PAIRING => return pairing::take(self).map(Letter::Pairing),
+            letter::RENDEZVOUS => return rendezvous::take(self).map(Letter::Rendezvous),
+            letter::DIRECTORY => return directory::take(self).map(Letter::Directory),
+            letter::ROOMS => return rooms::take(self).map(Letter::Rooms),
+            letter::INTRODUCTIONS => return introductions::take(self).map(Letter::Introductions),
+            letter::PIPES => return pipes::take(self).map(Letter::Pipes),
             kind => return Err(Error::UnknownKind(kind)),
         };
         Ok(Letter::Note(note))
     }
 
-    fn waiter(&mut self) -> Result<Waiter, Error> {
+    pub(super) fn waiter(&mut self) -> Result<Waiter, Error> {
         Ok(Waiter { client: self.client()?, ticket: Ticket::new(self.u64()?) })
     }
 
-    fn client(&mut self) -> Result<ClientId, Error> {
+    pub(super) fn client(&mut self) -> Result<ClientId, Error> {
         ClientId::from_bits(u128::from_be_bytes(self.take()?)).ok_or(Error::WrongId)
     }
 
-    fn room(&mut self) -> Result<RoomId, Error> {
+    pub(super) fn room(&mut self) -> Result<RoomId, Error> {
         RoomId::from_bits(u128::from_be_bytes(self.take()?)).ok_or(Error::WrongId)
     }
 
     /// One text frame. It goes into a client's outbox as it is, so it must be whole and nothing else.
-    fn frame(&mut self) -> Result<Bytes, Error> {
+    pub(super) fn frame(&mut self) -> Result<Bytes, Error> {
         let len = u32::from_be_bytes(self.take()?) as usize;
         if len > HOST_FRAME_BYTES_MAX {
             return Err(Error::TooLong(len));
@@ -374,15 +410,15 @@ impl Reader {
         if flags & !known == 0 { Ok(flags != 0) } else { Err(Error::UnknownFlags(flags)) }
     }
 
-    fn u8(&mut self) -> Result<u8, Error> {
+    pub(super) fn u8(&mut self) -> Result<u8, Error> {
         self.take().map(|[byte]| byte)
     }
 
-    fn u64(&mut self) -> Result<u64, Error> {
+    pub(super) fn u64(&mut self) -> Result<u64, Error> {
         self.take().map(u64::from_be_bytes)
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+    pub(super) fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         let taken = *self.bytes.first_chunk().ok_or(Error::TooShort)?;
         let _ = self.bytes.split_to(N);
         Ok(taken)

@@ -268,6 +268,18 @@ impl Hosts {
         self.found
     }
 
+    /// Whether a host was heard of late, related or not.
+    #[must_use]
+    pub fn is_known(&self, host: HostId) -> bool {
+        self.peers.contains_key(&host)
+    }
+
+    /// Whether we have listened for so long that every host that is there is known.
+    #[must_use]
+    pub fn hears_all(&self) -> bool {
+        self.is_proven() && self.since(self.path_since_ms) >= HOST_SILENCE_MS
+    }
+
     /// When our own heartbeat last came back on the connections that there are now.
     #[must_use]
     pub fn returned_ms(&self) -> Option<u64> {

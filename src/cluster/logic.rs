@@ -1,15 +1,20 @@
-//! The cluster's part of a host: it knows who is there, what is awaited of Redis, and what goes to whom.
+//! The cluster's part of a host: what comes in, and which part of it that is for.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::codec::{self, Draft, Message, Sender};
-use super::hosts::{Event, Hosts, Relation};
-use super::{Command, Connection, FromCluster, Output, Remark, Reply, ToCluster, Token};
+use super::desk::{Awaited, Desk};
+use super::directory::Directory;
+use super::hosts::{Event, Hosts, Why};
+use super::introductions::Introductions;
+use super::pairing::Pairing;
+use super::pipes::Pipes;
+use super::rendezvous::Rendezvous;
+use super::rooms::Rooms;
+use super::{CLUSTER, Connection, FromCluster, Letter, Output, Remark, Reply, ToCluster, Token};
 use crate::id::{HostId, ShardIndex};
-use crate::limits::HOST_MAIL_BYTES;
 use crate::metrics::ClusterMetrics;
 use crate::plant::Planted;
 
@@ -31,35 +36,32 @@ pub struct Settings {
     pub start: u64,
     /// How many shards the host has.
     pub shards: usize,
+    /// Whether the layouts that originals share are used (`REDIS_PUBLIC_LAYOUTS`).
+    pub has_public_layouts: bool,
+    /// For the ids that it makes.
+    pub seed: [u8; 32],
     /// A bug for a test to find.
     pub planted: Planted,
-}
-
-/// What a reply is awaited for.
-#[derive(Debug)]
-enum Awaited {
-    /// Mail with letters to a host.
-    Mail(HostId, Relation),
 }
 
 /// The cluster's part of one host.
 #[derive(Debug)]
 pub struct Cluster {
-    hosts: Hosts,
-    shards: usize,
+    desk: Desk,
+    pairing: Pairing,
+    rendezvous: Rendezvous,
+    directory: Directory,
+    rooms: Rooms,
+    introductions: Introductions,
+    pipes: Pipes,
     own_channel: Vec<u8>,
-    /// Whether the heartbeats and our own channel are subscribed.
+    /// Whether the connection for commands is there, and the heartbeats and our own channel are subscribed.
+    can_ask: bool,
     hears_all: bool,
     hears_own: bool,
-    /// Letters of this turn.
-    drafts: BTreeMap<HostId, Draft>,
-    next_token: u64,
-    awaited: BTreeMap<Token, Awaited>,
     /// What the shards were last told.
     is_online: bool,
     has_refused: bool,
-    outputs: VecDeque<Output>,
-    metrics: Arc<ClusterMetrics>,
 }
 
 impl Cluster {
@@ -68,27 +70,36 @@ impl Cluster {
     pub fn new(settings: &Settings, metrics: Arc<ClusterMetrics>, now_ms: u64) -> Self {
         let me = Sender { host: settings.host, start: settings.start };
         let own_channel = channel_of(settings.host);
-        let channels = [HEARTBEAT_CHANNEL.to_vec(), own_channel.clone()];
+        let mut desk = Desk::new(settings, Hosts::new(me, settings.planted, now_ms), metrics, now_ms);
+        desk.subscribe(HEARTBEAT_CHANNEL.to_vec());
+        desk.subscribe(own_channel.clone());
         Self {
-            hosts: Hosts::new(me, settings.planted, now_ms),
-            shards: settings.shards,
+            desk,
+            pairing: Pairing::default(),
+            rendezvous: Rendezvous::default(),
+            directory: Directory::default(),
+            rooms: Rooms::default(),
+            introductions: Introductions::default(),
+            pipes: Pipes::default(),
             own_channel,
+            can_ask: false,
             hears_all: false,
             hears_own: false,
-            drafts: BTreeMap::new(),
-            next_token: 0,
-            awaited: BTreeMap::new(),
             is_online: false,
             has_refused: false,
-            outputs: channels.into_iter().map(Output::Subscribe).collect(),
-            metrics,
         }
     }
 
     /// A connection has been made.
     pub fn handle_connected(&mut self, connection: Connection, now_ms: u64) {
+        self.desk.now_ms = now_ms;
         match connection {
-            Connection::Commands => self.hosts.handle_publishing(true, now_ms),
+            Connection::Commands => {
+                self.can_ask = true;
+                self.desk.hosts.handle_publishing(true, now_ms);
+                self.desk.roll.handle_connected();
+                self.call_the_roll();
+            }
             // It counts from when our channels are subscribed.
             Connection::Subscriptions => {}
         }
@@ -97,11 +108,15 @@ impl Cluster {
 
     /// A connection is lost. Of all commands without a reply [`Reply::Failed`] is handed in.
     pub fn handle_disconnected(&mut self, connection: Connection, now_ms: u64) {
+        self.desk.now_ms = now_ms;
         match connection {
-            Connection::Commands => self.hosts.handle_publishing(false, now_ms),
+            Connection::Commands => {
+                self.can_ask = false;
+                self.desk.hosts.handle_publishing(false, now_ms);
+            }
             Connection::Subscriptions => {
                 (self.hears_all, self.hears_own) = (false, false);
-                self.hosts.handle_unsubscribed(now_ms);
+                self.desk.hosts.handle_unsubscribed(now_ms);
             }
         }
         self.settle();
@@ -109,106 +124,171 @@ impl Cluster {
 
     /// Redis has answered, or has not.
     pub fn handle_reply(&mut self, token: Token, reply: &Reply, now_ms: u64) {
-        match (self.awaited.remove(&token), reply) {
+        self.desk.now_ms = now_ms;
+        match (self.desk.take_awaited(token), reply) {
             (Some(Awaited::Mail(host, relation)), Reply::Failed) => {
-                self.hosts.handle_unpublished(host, relation, now_ms);
+                self.desk.hosts.handle_unpublished(host, relation, now_ms);
             }
-            (Some(Awaited::Mail(..)) | None, _) => {}
+            (Some(Awaited::Roll), Reply::List(hosts)) => self.desk.roll.handle_reply(hosts),
+            (Some(Awaited::Pairing(awaited)), reply) => {
+                self.pairing.handle_reply(awaited, reply, &mut self.desk)
+            }
+            (Some(Awaited::Rendezvous(awaited)), reply) => {
+                self.rendezvous.handle_reply(awaited, reply, &mut self.desk)
+            }
+            (Some(Awaited::Directory(awaited)), reply) => {
+                self.directory.handle_reply(awaited, reply, &mut self.desk)
+            }
+            (Some(Awaited::Rooms(awaited)), reply) => self.rooms.handle_reply(awaited, reply, &mut self.desk),
+            (Some(Awaited::Introductions(awaited)), reply) => {
+                self.introductions.handle_reply(awaited, reply, &mut self.desk)
+            }
+            (Some(Awaited::Pipes(awaited)), reply) => self.pipes.handle_reply(awaited, reply, &mut self.desk),
+            // A roll that could not be read is read again with the next connection, or in its time.
+            (Some(Awaited::Roll | Awaited::Mail(..)) | None, _) => {}
         }
         self.settle();
     }
 
     /// This channel is subscribed, for the first time or again.
     pub fn handle_subscribed(&mut self, channel: &[u8], now_ms: u64) {
+        self.desk.now_ms = now_ms;
         let before = self.hears_all && self.hears_own;
         self.hears_all |= channel == HEARTBEAT_CHANNEL;
         self.hears_own |= channel == self.own_channel;
         if !before && self.hears_all && self.hears_own {
-            self.hosts.handle_subscribed(now_ms);
+            self.desk.hosts.handle_subscribed(now_ms);
         }
+        self.settle();
+        self.pairing.handle_subscribed(channel, &mut self.desk);
+        self.rendezvous.handle_subscribed(channel, &mut self.desk);
+        self.directory.handle_subscribed(channel, &mut self.desk);
+        self.rooms.handle_subscribed(channel, &mut self.desk);
+        self.introductions.handle_subscribed(channel, &mut self.desk);
+        self.pipes.handle_subscribed(channel, &mut self.desk);
         self.settle();
     }
 
     /// Something was published in a channel that is subscribed.
     pub fn handle_push(&mut self, channel: &[u8], payload: &Bytes, now_ms: u64) {
+        self.desk.now_ms = now_ms;
         if channel == HEARTBEAT_CHANNEL || channel == self.own_channel {
             self.handle_message(payload, now_ms);
+        } else {
+            let desk = &mut self.desk;
+            // Whoever knows the channel takes it.
+            let _ = self.pairing.handle_push(channel, payload, desk)
+                || self.rendezvous.handle_push(channel, payload, desk)
+                || self.directory.handle_push(channel, payload, desk)
+                || self.rooms.handle_push(channel, payload, desk)
+                || self.introductions.handle_push(channel, payload, desk)
+                || self.pipes.handle_push(channel, payload, desk);
         }
         self.settle();
     }
 
     /// A shard asks for something.
-    pub fn handle_mail(&mut self, _from: ShardIndex, mail: ToCluster, now_ms: u64) {
-        self.hosts.handle_time(now_ms);
+    pub fn handle_mail(&mut self, from: ShardIndex, mail: ToCluster, now_ms: u64) {
+        self.desk.now_ms = now_ms;
+        self.desk.hosts.handle_time(now_ms);
         self.settle();
         match mail {
             ToCluster::Letter { to, relation, shard, letter } => {
-                if self.hosts.relation(to) != Some(relation) {
-                    return self.metrics.counters.letters_dropped.add(1);
-                }
-                let draft = self.drafts.entry(to).or_default();
-                draft.push(shard, &letter);
-                if draft.is_full(HOST_MAIL_BYTES) {
-                    self.send_draft(to);
+                let is_current = self.desk.hosts.relation(to) == Some(relation);
+                if !is_current || !self.desk.write(to, shard, &letter) {
+                    self.desk.metrics.counters.letters_dropped.add(1);
                 }
             }
+            ToCluster::Pairing(request) => self.pairing.handle_request(from, request, &mut self.desk),
+            ToCluster::Rendezvous(request) => self.rendezvous.handle_request(from, request, &mut self.desk),
+            ToCluster::Directory(request) => self.directory.handle_request(from, request, &mut self.desk),
+            ToCluster::Rooms(request) => self.rooms.handle_request(from, request, &mut self.desk),
+            ToCluster::Introductions(request) => {
+                self.introductions.handle_request(from, request, &mut self.desk)
+            }
+            ToCluster::Pipes(request) => self.pipes.handle_request(from, request, &mut self.desk),
         }
+        self.settle();
     }
 
     /// Time has passed. Called several times a second.
     pub fn handle_tick(&mut self, now_ms: u64) {
-        self.hosts.handle_tick(now_ms);
+        self.desk.now_ms = now_ms;
+        self.desk.hosts.handle_tick(now_ms);
+        if self.can_ask && self.desk.roll.is_due(now_ms) {
+            self.call_the_roll();
+        }
+        self.settle();
+        self.pairing.handle_tick(&mut self.desk);
+        self.rendezvous.handle_tick(&mut self.desk);
+        self.directory.handle_tick(&mut self.desk);
+        self.rooms.handle_tick(&mut self.desk);
+        self.introductions.handle_tick(&mut self.desk);
+        self.pipes.handle_tick(&mut self.desk);
         self.settle();
     }
 
     /// All that came in one turn was handled: letters are sent.
     pub fn handle_turn_end(&mut self) {
-        while let Some(host) = self.drafts.first_key_value().map(|(host, _)| *host) {
-            self.send_draft(host);
-        }
+        self.desk.send_drafts();
     }
 
     /// The server shuts down: the others are told that all our clients have left.
     pub fn handle_shutdown(&mut self, now_ms: u64) {
-        self.hosts.handle_leaving(now_ms);
+        self.desk.now_ms = now_ms;
+        self.pairing.handle_shutdown(&mut self.desk);
+        self.rendezvous.handle_shutdown(&mut self.desk);
+        self.directory.handle_shutdown(&mut self.desk);
+        self.rooms.handle_shutdown(&mut self.desk);
+        self.introductions.handle_shutdown(&mut self.desk);
+        self.pipes.handle_shutdown(&mut self.desk);
+        self.desk.hosts.handle_leaving(now_ms);
         self.settle();
     }
 
     /// What is to be done next.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.desk.poll_output()
     }
 
     /// The others, as this host sees them, for checks.
     #[must_use]
     pub fn hosts(&self) -> &Hosts {
-        &self.hosts
+        &self.desk.hosts
+    }
+
+    fn call_the_roll(&mut self) {
+        let command = self.desk.roll.command(self.desk.me, self.desk.now_ms);
+        self.desk.ask(Awaited::Roll, command);
     }
 
     /// A message has come in one of our own channels.
     fn handle_message(&mut self, payload: &Bytes, now_ms: u64) {
         match codec::decode(payload) {
-            Ok(Message::Heartbeat(heartbeat)) => self.hosts.handle_heartbeat(&heartbeat, now_ms),
+            Ok(Message::Heartbeat(heartbeat)) => {
+                self.desk.roll.add(heartbeat.sender.host);
+                self.desk.hosts.handle_heartbeat(&heartbeat, now_ms);
+            }
             Ok(Message::Mail(mail)) => {
-                let count = mail.letters.len();
-                let is_accepted = self.hosts.handle_mail(&mail.header, count > 0, now_ms);
+                let (host, count) = (mail.header.sender.host, mail.letters.len());
+                let is_accepted = self.desk.hosts.handle_mail(&mail.header, count > 0, now_ms);
                 // A relation that begins is told before its first letter.
                 self.settle();
                 if is_accepted {
-                    self.metrics.counters.letters_received.add(count as u64);
+                    self.desk.metrics.counters.letters_received.add(count as u64);
                     for (shard, letter) in mail.letters {
-                        self.mail(shard, FromCluster::Letter(letter));
+                        self.handle_letter(host, shard, letter);
                     }
                 }
             }
             Err(error) => {
-                self.metrics.counters.messages_refused.add(1);
+                self.desk.metrics.counters.messages_refused.add(1);
                 match error {
                     codec::Error::Older(sender, version) | codec::Error::Newer(sender, version) => {
-                        self.hosts.handle_refused(sender, version);
+                        self.desk.hosts.handle_refused(sender, version);
                     }
                     error if !std::mem::replace(&mut self.has_refused, true) => {
-                        self.warn(format!(
+                        self.desk.warn(format!(
                             "a message in our channels is none: {error}; later ones are counted"
                         ));
                     }
@@ -218,89 +298,110 @@ impl Cluster {
         }
     }
 
+    /// A letter has come: for a shard, or for us.
+    fn handle_letter(&mut self, from: HostId, to: ShardIndex, letter: Letter) {
+        if to != CLUSTER {
+            return self.desk.mail(to, FromCluster::Letter(from, letter));
+        }
+        match letter {
+            // They are for shards.
+            Letter::Note(_) | Letter::Frame { .. } => {}
+            Letter::Pairing(letter) => self.pairing.handle_letter(from, letter, &mut self.desk),
+            Letter::Rendezvous(letter) => self.rendezvous.handle_letter(from, letter, &mut self.desk),
+            Letter::Directory(letter) => self.directory.handle_letter(from, letter, &mut self.desk),
+            Letter::Rooms(letter) => self.rooms.handle_letter(from, letter, &mut self.desk),
+            Letter::Introductions(letter) => self.introductions.handle_letter(from, letter, &mut self.desk),
+            Letter::Pipes(letter) => self.pipes.handle_letter(from, letter, &mut self.desk),
+        }
+    }
+
     /// Carries out what follows for the hosts.
     fn settle(&mut self) {
-        while let Some(event) = self.hosts.poll_event() {
+        while let Some(event) = self.desk.hosts.poll_event() {
             match event {
                 Event::Beat(heartbeat) => {
-                    self.publish(HEARTBEAT_CHANNEL.to_vec(), codec::encode_heartbeat(&heartbeat));
+                    self.desk.publish(HEARTBEAT_CHANNEL.to_vec(), codec::encode_heartbeat(&heartbeat));
                 }
                 Event::Tell(host, header) => {
-                    self.publish(channel_of(host), Draft::default().finish(&header));
+                    self.desk.publish(channel_of(host), Draft::default().finish(&header));
                 }
                 Event::Found(host, relation) => {
-                    self.remark(Remark::Info(format!("host {host} is there")));
-                    self.mail_all(&FromCluster::HostFound(host, relation));
+                    self.desk.remark(Remark::Info(format!("host {host} is there")));
+                    self.desk.mail_all(&FromCluster::HostFound(host, relation));
+                    self.pairing.handle_host_found(host, &mut self.desk);
+                    self.rendezvous.handle_host_found(host, &mut self.desk);
+                    self.directory.handle_host_found(host, &mut self.desk);
+                    self.rooms.handle_host_found(host, &mut self.desk);
+                    self.introductions.handle_host_found(host, &mut self.desk);
+                    self.pipes.handle_host_found(host, &mut self.desk);
                 }
-                Event::Gone(host, why) => {
-                    self.drafts.remove(&host);
-                    self.metrics.counters.relations_ended.add(1);
-                    self.remark(Remark::Info(format!("host {host} is gone: {why}")));
-                    self.mail_all(&FromCluster::HostGone(host));
-                }
+                Event::Gone(host, why) => self.handle_gone(host, why),
                 Event::Resubscribe => {
                     (self.hears_all, self.hears_own) = (false, false);
-                    self.warn("our own heartbeat does not come back, subscribing anew".into());
-                    self.outputs.push_back(Output::Resubscribe);
+                    self.desk.warn("our own heartbeat does not come back, subscribing anew".into());
+                    self.desk.resubscribe();
                 }
-                Event::Refused(host, version) => self.warn(format!(
+                Event::Refused(host, version) => self.desk.warn(format!(
                     "host {host} speaks version {version} and this one {}: they do not work together",
                     codec::VERSION
                 )),
-                Event::Crowded => self.warn("there are too many hosts, new ones are ignored".into()),
-                Event::Twin => self.warn("another host has the id of this one: restart one of them".into()),
+                Event::Crowded => self.desk.warn("there are too many hosts, new ones are ignored".into()),
+                Event::Twin => {
+                    self.desk.warn("another host has the id of this one: restart one of them".into());
+                }
             }
         }
         self.say_how_it_stands();
     }
 
-    /// Brings the numbers up to date, and tells the shards whether other hosts can be reached.
+    /// A relation has ended.
+    fn handle_gone(&mut self, host: HostId, why: Why) {
+        self.desk.drop_draft(host);
+        self.desk.metrics.counters.relations_ended.add(1);
+        self.desk.remark(Remark::Info(format!("host {host} is gone: {why}")));
+        self.desk.mail_all(&FromCluster::HostGone(host));
+        self.pairing.handle_host_gone(host, why, &mut self.desk);
+        self.rendezvous.handle_host_gone(host, why, &mut self.desk);
+        self.directory.handle_host_gone(host, why, &mut self.desk);
+        self.rooms.handle_host_gone(host, why, &mut self.desk);
+        self.introductions.handle_host_gone(host, why, &mut self.desk);
+        self.pipes.handle_host_gone(host, why, &mut self.desk);
+    }
+
+    /// Brings the numbers up to date, and tells the parts whether Redis can be worked with, and the shards whether other
+    /// hosts can be reached.
     fn say_how_it_stands(&mut self) {
-        self.metrics.set_returned(self.hosts.returned_ms());
-        self.metrics.counters.hosts.set(self.hosts.found() as u64);
-        let is_online = self.hosts.is_proven();
+        self.desk.metrics.set_returned(self.desk.hosts.returned_ms());
+        self.desk.metrics.counters.hosts.set(self.desk.hosts.found() as u64);
+        self.note_whether_up();
+        let is_online = self.desk.hosts.is_proven();
         if self.is_online != is_online {
             self.is_online = is_online;
-            self.mail_all(&FromCluster::Online(is_online));
+            self.desk.mail_all(&FromCluster::Online(is_online));
         }
     }
 
-    fn send_draft(&mut self, host: HostId) {
-        let Some(draft) = self.drafts.remove(&host) else { return };
-        // Without a relation there is no draft either.
-        let Some(header) = self.hosts.stamp(host) else { return };
-        self.metrics.counters.letters_sent.add(draft.letters() as u64);
-        let token = self.publish(channel_of(host), draft.finish(&header));
-        self.awaited.insert(token, Awaited::Mail(host, Relation(header.mine)));
-    }
-
-    fn publish(&mut self, channel: Vec<u8>, payload: Bytes) -> Token {
-        let token = Token(self.next_token);
-        self.next_token += 1;
-        let command = Command::Publish { channel, payload };
-        self.outputs.push_back(Output::Command { token, command });
-        token
-    }
-
-    fn mail_all(&mut self, mail: &FromCluster) {
-        for shard in 0..self.shards {
-            self.mail(ShardIndex(shard as u8), mail.clone());
+    /// Tells the parts when Redis can be worked with, and when not.
+    fn note_whether_up(&mut self) {
+        let is_up = self.can_ask && self.hears_all && self.hears_own && self.desk.roll.is_read();
+        if std::mem::replace(&mut self.desk.is_up, is_up) == is_up {
+            return;
         }
-    }
-
-    /// Mail to a shard that does not exist was never ours, and is dropped.
-    fn mail(&mut self, to: ShardIndex, mail: FromCluster) {
-        if to.position() < self.shards {
-            self.outputs.push_back(Output::Mail { to, mail });
+        if is_up {
+            self.pairing.handle_up(&mut self.desk);
+            self.rendezvous.handle_up(&mut self.desk);
+            self.directory.handle_up(&mut self.desk);
+            self.rooms.handle_up(&mut self.desk);
+            self.introductions.handle_up(&mut self.desk);
+            self.pipes.handle_up(&mut self.desk);
+        } else {
+            self.pairing.handle_down(&mut self.desk);
+            self.rendezvous.handle_down(&mut self.desk);
+            self.directory.handle_down(&mut self.desk);
+            self.rooms.handle_down(&mut self.desk);
+            self.introductions.handle_down(&mut self.desk);
+            self.pipes.handle_down(&mut self.desk);
         }
-    }
-
-    fn warn(&mut self, text: String) {
-        self.remark(Remark::Warning(text));
-    }
-
-    fn remark(&mut self, remark: Remark) {
-        self.outputs.push_back(Output::Remark(remark));
     }
 }
 

@@ -10,15 +10,30 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+mod desk;
+pub mod directory;
 pub mod hosts;
+pub mod introductions;
 mod logic;
+pub mod pairing;
+pub mod pipes;
+pub mod rendezvous;
+mod roll;
+pub mod rooms;
 
 use bytes::Bytes;
 
 use crate::id::{ClientId, HostId, RoomId, ShardIndex};
+use crate::limits::SHARDS_MAX;
 use crate::protocol::pairing::Note;
+pub use desk::Maker;
 pub use hosts::Relation;
 pub use logic::{Cluster, HEARTBEAT_CHANNEL, Settings, channel_of};
+
+/// Where letters for another host's cluster itself go, and none of its shards.
+pub const CLUSTER: ShardIndex = ShardIndex(u8::MAX);
+
+const _: () = assert!(SHARDS_MAX <= CLUSTER.0 as usize);
 
 /// One of the two connections to Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +186,41 @@ pub enum Letter {
         /// Header and payload, as they go onto the wire.
         frame: Bytes,
     },
+    /// Of the queue.
+    Pairing(pairing::Letter),
+    /// Of rendezvous.
+    Rendezvous(rendezvous::Letter),
+    /// Of the directory.
+    Directory(directory::Letter),
+    /// Of rooms.
+    Rooms(rooms::Letter),
+    /// Of introductions.
+    Introductions(introductions::Letter),
+    /// Of pipes.
+    Pipes(pipes::Letter),
+}
+
+impl Letter {
+    /// Bytes that it refers to.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Note(_) => 0,
+            Self::Frame { frame, .. } => frame.len(),
+            Self::Pairing(letter) => letter.len(),
+            Self::Rendezvous(letter) => letter.len(),
+            Self::Directory(letter) => letter.len(),
+            Self::Rooms(letter) => letter.len(),
+            Self::Introductions(letter) => letter.len(),
+            Self::Pipes(letter) => letter.len(),
+        }
+    }
+
+    /// Whether it refers to nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// What a shard asks of the cluster.
@@ -187,6 +237,18 @@ pub enum ToCluster {
         /// What.
         letter: Letter,
     },
+    /// Of the queue.
+    Pairing(pairing::Request),
+    /// Of rendezvous.
+    Rendezvous(rendezvous::Request),
+    /// Of the directory.
+    Directory(directory::Request),
+    /// Of rooms.
+    Rooms(rooms::Request),
+    /// Of introductions.
+    Introductions(introductions::Request),
+    /// Of pipes.
+    Pipes(pipes::Request),
 }
 
 /// What the cluster says to a shard.
@@ -194,13 +256,25 @@ pub enum ToCluster {
 pub enum FromCluster {
     /// A letter from another host. It comes between that host's [`FromCluster::HostFound`] and
     /// [`FromCluster::HostGone`], behind those sent before it.
-    Letter(Letter),
+    Letter(HostId, Letter),
     /// This host can be written to from now on.
     HostFound(HostId, Relation),
     /// This host is gone, or the relation to it has ended: all its clients have left.
     HostGone(HostId),
     /// Whether other hosts can be reached at all. Not until it is said.
     Online(bool),
+    /// Of the queue.
+    Pairing(pairing::News),
+    /// Of rendezvous.
+    Rendezvous(rendezvous::News),
+    /// Of the directory.
+    Directory(directory::News),
+    /// Of rooms.
+    Rooms(rooms::News),
+    /// Of introductions.
+    Introductions(introductions::News),
+    /// Of pipes.
+    Pipes(pipes::News),
 }
 
 impl FromCluster {
@@ -208,8 +282,14 @@ impl FromCluster {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Self::Letter(Letter::Frame { frame, .. }) => frame.len(),
-            Self::Letter(Letter::Note(_)) | Self::HostFound(..) | Self::HostGone(_) | Self::Online(_) => 0,
+            Self::Letter(_, letter) => letter.len(),
+            Self::Pairing(news) => news.len(),
+            Self::Rendezvous(news) => news.len(),
+            Self::Directory(news) => news.len(),
+            Self::Rooms(news) => news.len(),
+            Self::Introductions(news) => news.len(),
+            Self::Pipes(news) => news.len(),
+            Self::HostFound(..) | Self::HostGone(_) | Self::Online(_) => 0,
         }
     }
 

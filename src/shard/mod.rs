@@ -82,6 +82,8 @@ pub struct Settings {
     pub offered: Offered,
     /// Makes the hashes of what peers choose, the same on all shards: it says where a key lives.
     pub key_seed: [u64; 4],
+    /// Whether there is a cluster, which is asked about what other hosts may have.
+    pub has_cluster: bool,
     /// `REQUEUE_ON_PARTNER_LEAVE`.
     pub requeue_on_partner_leave: bool,
     /// `ALLOWED_ORIGIN`; empty allows all.

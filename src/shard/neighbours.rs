@@ -1,5 +1,12 @@
 //! Other hosts, as a shard knows them: who can be written to, and what they write.
 
+mod directory;
+mod introductions;
+mod pairing;
+mod pipes;
+mod rendezvous;
+mod rooms;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -31,12 +38,24 @@ impl Shard {
     pub fn handle_cluster_mail(&mut self, mail: FromCluster, now_ms: u64) {
         self.now_ms = now_ms;
         match mail {
-            FromCluster::Letter(letter) => self.receive_letter(letter),
+            FromCluster::Letter(from, letter) => self.receive_letter(from, letter),
             FromCluster::HostFound(host, relation) => {
                 self.neighbours.relations.insert(host, relation);
+                self.find_pairing_host(host);
+                self.find_rendezvous_host(host);
+                self.find_directory_host(host);
+                self.find_rooms_host(host);
+                self.find_introductions_host(host);
+                self.find_pipes_host(host);
             }
             FromCluster::HostGone(host) => self.handle_host_gone(host),
             FromCluster::Online(is_online) => self.neighbours.is_online = is_online,
+            FromCluster::Pairing(news) => self.receive_pairing_news(news),
+            FromCluster::Rendezvous(news) => self.receive_rendezvous_news(news),
+            FromCluster::Directory(news) => self.receive_directory_news(news),
+            FromCluster::Rooms(news) => self.receive_rooms_news(news),
+            FromCluster::Introductions(news) => self.receive_introductions_news(news),
+            FromCluster::Pipes(news) => self.receive_pipes_news(news),
         }
         self.deliver_local();
     }
@@ -106,11 +125,17 @@ impl Shard {
         true
     }
 
-    fn receive_letter(&mut self, letter: Letter) {
+    fn receive_letter(&mut self, from: HostId, letter: Letter) {
         match letter {
             Letter::Note(note) if self.is_for_here(&note) => self.receive_note(note),
             Letter::Note(_) => self.counters.letters_ignored.add(1),
             Letter::Frame { to, room, frame } => self.receive_distant_frame(to, room, &frame),
+            Letter::Pairing(letter) => self.receive_pairing_letter(from, letter),
+            Letter::Rendezvous(letter) => self.receive_rendezvous_letter(from, letter),
+            Letter::Directory(letter) => self.receive_directory_letter(from, letter),
+            Letter::Rooms(letter) => self.receive_rooms_letter(from, letter),
+            Letter::Introductions(letter) => self.receive_introductions_letter(from, letter),
+            Letter::Pipes(letter) => self.receive_pipes_letter(from, letter),
         }
     }
 
@@ -136,6 +161,12 @@ impl Shard {
     /// All clients of another host have left.
     fn handle_host_gone(&mut self, host: HostId) {
         self.neighbours.relations.remove(&host);
+        self.lose_pairing_host(host);
+        self.lose_rendezvous_host(host);
+        self.lose_directory_host(host);
+        self.lose_rooms_host(host);
+        self.lose_introductions_host(host);
+        self.lose_pipes_host(host);
         for slot in self.clients.slots() {
             let Some(client) = self.clients.at(slot) else { continue };
             let Stage::Open(Dialect::Pairing(state)) = &client.stage else { continue };

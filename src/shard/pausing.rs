@@ -22,6 +22,8 @@ pub enum Reason {
     Hold = 4,
     /// Its stream has ended; only its partner's goes on.
     Ended = 8,
+    /// What it has said is being asked about elsewhere: what follows from it comes first.
+    Answer = 16,
 }
 
 impl Paused {
@@ -153,6 +155,29 @@ impl Shard {
             self.buffers.release(bytes);
         }
         true
+    }
+
+    /// Stops reading from a client until [`Shard::resume_answered`]: what it has said is being asked about.
+    pub(super) fn await_answer(&mut self, slot: Slot) {
+        self.pause(slot, Reason::Answer);
+    }
+
+    /// Goes on with a client that has its answer. [`Shard::settle`] follows.
+    pub(super) fn resume_answered(&mut self, slot: Slot) {
+        let Some(client) = self.clients.at(slot).filter(|client| client.paused.has(Reason::Answer)) else {
+            return;
+        };
+        // What is over its rate is not held behind what is asked about.
+        let held = client.held.take();
+        self.resume(slot, Reason::Answer);
+        if let Some(held) = held {
+            let Held { message, mut bytes } = *held;
+            self.in_hand_bytes += bytes.capacity();
+            self.handle_frames(slot, &mut bytes);
+            self.in_hand_bytes -= bytes.capacity();
+            self.buffers.release(message);
+            self.buffers.release(bytes);
+        }
     }
 
     /// Reads over what was held of a client that is to be closed, so that its answer is found behind it. Says whether

@@ -17,6 +17,7 @@ fn settings() -> Settings {
         limits: Limits::default(),
         offered: Offered::ALL,
         key_seed: [1, 2, 3, 4],
+        has_cluster: false,
         requeue_on_partner_leave: true,
         allowed_origins: Vec::new(),
         allow_no_origin: false,

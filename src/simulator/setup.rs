@@ -144,6 +144,7 @@ fn settings(chance: &mut Chance, shards: usize, limits: Limits, plant: Option<Pl
         limits,
         offered: Offered { directory, rooms, ..Offered::ALL },
         key_seed: chance.bytes::<4>().map(u64::from),
+        has_cluster: false,
         requeue_on_partner_leave: !chance.one_in(3),
         allowed_origins: Vec::new(),
         allow_no_origin: false,

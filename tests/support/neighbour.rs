@@ -28,7 +28,14 @@ pub(crate) struct Neighbour {
 impl Neighbour {
     /// Connects.
     pub(crate) fn start(redis: &Redis, host: u32) -> Self {
-        let settings = Settings { host: HostId(host), start: 1, shards: 1, planted: Planted::default() };
+        let settings = Settings {
+            host: HostId(host),
+            start: 1,
+            shards: 1,
+            has_public_layouts: true,
+            seed: [7; 32],
+            planted: Planted::default(),
+        };
         let connect = || redis.connect().expect("Redis is there");
         let mut neighbour = Self {
             cluster: Cluster::new(&settings, Arc::new(ClusterMetrics::default()), 0),
@@ -110,6 +117,13 @@ impl Neighbour {
                     self.publish(&channel, &payload);
                     self.answer(token);
                 }
+                Output::Command { token, command: Command::Run { script, keys, arguments } } => {
+                    let count = keys.len().to_string();
+                    let mut words = vec![b"EVAL".as_slice(), script.source.as_bytes(), count.as_bytes()];
+                    words.extend(keys.iter().chain(&arguments).map(Vec::as_slice));
+                    let reply = reply_of(self.commands.ask(&words).expect("Redis is there"));
+                    self.cluster.handle_reply(token, &reply, self.now_ms());
+                }
                 Output::Subscribe(channel) => {
                     self.subscriptions.say(&[b"SUBSCRIBE", &channel]).expect("Redis is there");
                 }
@@ -126,5 +140,21 @@ impl Neighbour {
 
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
+    }
+}
+
+fn reply_of(value: Value) -> Reply {
+    let item = |value| match value {
+        Value::Bytes(bytes) => bytes,
+        Value::Integer(number) => number.to_string().into_bytes(),
+        other => panic!("{other:?}"),
+    };
+    match value {
+        Value::Text(_) => Reply::Done,
+        Value::Integer(number) => Reply::Integer(number),
+        Value::Bytes(bytes) => Reply::Bytes(bytes),
+        Value::Nil => Reply::Nil,
+        Value::List(items) => Reply::List(items.into_iter().map(item).collect()),
+        Value::Error(error) => panic!("{error}"),
     }
 }

@@ -104,6 +104,7 @@ impl Host {
             limits: setup.limits.clone(),
             offered: Offered::ALL,
             key_seed: [1, 2, 3, 4],
+            has_cluster: false,
             requeue_on_partner_leave: setup.requeue,
             allowed_origins: Vec::new(),
             allow_no_origin: false,

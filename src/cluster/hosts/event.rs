@@ -28,6 +28,14 @@ pub enum Why {
     Paused,
 }
 
+impl Why {
+    /// Whether this start of that host is gone for good: what it has left anywhere is nobody's.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Silent | Self::Left | Self::Restarted)
+    }
+}
+
 impl std::fmt::Display for Why {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -1,8 +1,8 @@
 use super::*;
-use crate::cluster::Letter;
 use crate::cluster::codec::Heartbeat;
+use crate::cluster::{Command, Letter, Relation};
 use crate::id::{ClientId, Entropy, RoomId, Slot};
-use crate::limits::HOST_FRAME_BYTES_MAX;
+use crate::limits::{HOST_FRAME_BYTES_MAX, HOST_MAIL_BYTES};
 use crate::protocol::pairing::Note;
 use crate::wire::frame::{Opcode, ServerHeader};
 
@@ -20,7 +20,14 @@ struct Host {
 impl Host {
     fn new(host: u32, shards: usize) -> Self {
         let metrics = Arc::new(ClusterMetrics::default());
-        let settings = Settings { host: HostId(host), start: 1, shards, planted: Planted::default() };
+        let settings = Settings {
+            host: HostId(host),
+            start: 1,
+            shards,
+            has_public_layouts: true,
+            seed: [host as u8; 32],
+            planted: Planted::default(),
+        };
         let mut host = Self {
             cluster: Cluster::new(&settings, Arc::clone(&metrics), 0),
             metrics,
@@ -50,6 +57,10 @@ impl Host {
             match output {
                 Output::Command { token, command: Command::Publish { channel, payload } } => {
                     self.published.push((token, channel, payload));
+                }
+                Output::Command { token, command: Command::Run { .. } } => {
+                    // Nobody else is on the roll.
+                    self.cluster.handle_reply(token, &Reply::List(Vec::new()), 0);
                 }
                 Output::Command { command, .. } => panic!("{command:?}"),
                 Output::Subscribe(channel) => self.channels.push(channel),
@@ -169,8 +180,10 @@ fn the_letters_of_a_turn_go_out_in_one_piece_of_mail() {
     a.drain();
     assert_eq!(a.published.len(), 1);
     pass(&mut [&mut a, &mut b], 0);
-    let expected: Vec<_> =
-        letters.into_iter().map(|letter| (ShardIndex(0), FromCluster::Letter(letter))).collect();
+    let expected: Vec<_> = letters
+        .into_iter()
+        .map(|letter| (ShardIndex(0), FromCluster::Letter(HostId(0xaa), letter)))
+        .collect();
     assert_eq!(b.take_mail(), expected);
     assert_eq!(
         (a.metrics.counters.letters_sent.value(), b.metrics.counters.letters_received.value()),
@@ -209,7 +222,7 @@ fn a_letter_of_a_relation_that_is_over_is_dropped() {
     a.drain();
     assert_eq!(a.metrics.counters.letters_dropped.value(), 2);
     pass(&mut [&mut a, &mut b], 0);
-    assert!(!b.take_mail().iter().any(|(_, mail)| matches!(mail, FromCluster::Letter(_))));
+    assert!(!b.take_mail().iter().any(|(_, mail)| matches!(mail, FromCluster::Letter(..))));
 }
 
 #[test]
@@ -228,7 +241,7 @@ fn mail_that_could_not_be_published_ends_its_relation() {
     a.cluster.handle_reply(token, &Reply::Failed, 6);
     a.drain();
     assert_eq!(a.take_mail(), []);
-    assert!(a.cluster.awaited.is_empty());
+    assert!(a.cluster.desk.awaits_nothing());
 }
 
 #[test]
@@ -239,7 +252,7 @@ fn mail_for_a_shard_that_does_not_exist_is_dropped() {
     a.cluster.handle_turn_end();
     a.drain();
     pass(&mut [&mut a, &mut b], 0);
-    assert_eq!(b.take_mail(), [(ShardIndex(0), FromCluster::Letter(note(2)))]);
+    assert_eq!(b.take_mail(), [(ShardIndex(0), FromCluster::Letter(HostId(0xaa), note(2)))]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ fn settings(offered: Offered) -> Settings {
         limits: Limits::default(),
         offered,
         key_seed: [1, 2, 3, 4],
+        has_cluster: false,
         requeue_on_partner_leave: true,
         allowed_origins: Vec::new(),
         allow_no_origin: false,

@@ -8,6 +8,8 @@ use crate::protocol::Part;
 use crate::protocol::pairing::{Note, Ticket, Waiter};
 use crate::shard::mail::Parcel;
 
+/// Who writes.
+const THERE: HostId = HostId(2);
 const AVAILABLE: &str = r#"{"type":"available"}"#;
 const PARTNER_LEFT: &str = r#"{"type":"partner-left"}"#;
 
@@ -44,7 +46,7 @@ fn carry(from: &mut Shard, to: &mut Shard) -> usize {
     for Parcel { mail: ToCluster::Letter { to: host, relation, shard, letter }, .. } in parcels {
         assert_eq!((host, shard), (to.settings.host, ShardIndex(0)));
         assert_eq!(relation.0, u64::from(host.0), "as it was named");
-        to.handle_cluster_mail(FromCluster::Letter(letter), 0);
+        to.handle_cluster_mail(FromCluster::Letter(THERE, letter), 0);
     }
     count
 }
@@ -64,7 +66,7 @@ fn room() -> RoomId {
 
 /// What the queue says when it has taken a waiter of each host.
 fn offer(older: Waiter, newer: Waiter) -> FromCluster {
-    FromCluster::Letter(Letter::Note(Note::Offer { room: room(), older, newer }))
+    FromCluster::Letter(THERE, Letter::Note(Note::Offer { room: room(), older, newer }))
 }
 
 /// Two hosts, and a client of each; they are partners.
@@ -152,7 +154,7 @@ fn a_note_to_a_host_that_is_gone_is_answered_here() {
     // And its partner, if there was one in between, is told.
     one.handle_cluster_mail(FromCluster::HostGone(HostId(2)), 0);
     one.handle_cluster_mail(
-        FromCluster::Letter(Letter::Note(Note::Accepted { room: room(), older, newer })),
+        FromCluster::Letter(THERE, Letter::Note(Note::Accepted { room: room(), older, newer })),
         0,
     );
     let told = messages(&sent(&mut one, a).0);
@@ -177,7 +179,7 @@ fn letters_to_nobody_here_are_counted() {
     ];
     let count = letters.len() as u64;
     for letter in letters {
-        one.handle_cluster_mail(FromCluster::Letter(letter), 0);
+        one.handle_cluster_mail(FromCluster::Letter(THERE, letter), 0);
     }
     assert_eq!(one.counters().letters_ignored.value(), count);
     assert_eq!(one.waiting_in_queue(), Some(here.client));

@@ -1,0 +1,23 @@
+//! SKELETON: introductions over several hosts, as a shard sees it.
+
+use crate::cluster::introductions::{Letter, News};
+use crate::id::HostId;
+use crate::shard::Shard;
+
+impl Shard {
+    /// The cluster has something to say.
+    pub(super) fn receive_introductions_news(&mut self, news: News) {
+        match news {}
+    }
+
+    /// Another host's shard has something to say.
+    pub(super) fn receive_introductions_letter(&mut self, _from: HostId, letter: Letter) {
+        match letter {}
+    }
+
+    /// Another host can be written to.
+    pub(super) fn find_introductions_host(&mut self, _host: HostId) {}
+
+    /// Another host is gone, with all its clients.
+    pub(super) fn lose_introductions_host(&mut self, _host: HostId) {}
+}
