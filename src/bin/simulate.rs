@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use parlor::plant::Plant;
-use parlor::simulator::{Options, Summary, run, run_many};
+use parlor::simulator::{Options, fleet, run, run_fleets, run_many};
 
 /// Runs n shards in one thread with faults from a seed, and checks what must always hold.
 #[derive(Debug, Parser)]
@@ -20,6 +20,9 @@ struct Arguments {
     /// This seed alone.
     #[arg(long)]
     seed: Option<u64>,
+    /// Several hosts and a Redis, in place of one host whose sockets have faults.
+    #[arg(long)]
+    hosts: bool,
     /// Print every step; with --seed.
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -39,6 +42,7 @@ enum Planting {
     FrameAfterRoomChange,
     LostWakeup,
     ForgottenRequeue,
+    IgnoredGap,
 }
 
 impl From<Planting> for Plant {
@@ -48,6 +52,7 @@ impl From<Planting> for Plant {
             Planting::FrameAfterRoomChange => Self::FrameAfterRoomChange,
             Planting::LostWakeup => Self::LostWakeup,
             Planting::ForgottenRequeue => Self::ForgottenRequeue,
+            Planting::IgnoredGap => Self::IgnoredGap,
         }
     }
 }
@@ -58,17 +63,19 @@ fn main() -> ExitCode {
     let trace = arguments.trace.then_some(print_step as fn(std::fmt::Arguments<'_>));
     let options = Options { plant: arguments.plant.map(Plant::from), trace };
     let started = Instant::now();
-    let (result, seeds) = match arguments.seed {
-        Some(seed) => (run(seed, &options), 1),
-        None => {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            let seeds = arguments.start..arguments.start.saturating_add(arguments.seeds);
-            (run_many(seeds, arguments.threads.unwrap_or(cores), &options), arguments.seeds)
-        }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (threads, seeds) = (arguments.threads.unwrap_or(cores), arguments.seeds);
+    let range = arguments.start..arguments.start.saturating_add(seeds);
+    let rows = match (arguments.seed, arguments.hosts) {
+        (Some(seed), false) => run(seed, &options).map(|summary| summary.rows()),
+        (Some(seed), true) => fleet::run(seed, &options).map(|summary| summary.rows()),
+        (None, false) => run_many(range, threads, &options).map(|summary| summary.rows()),
+        (None, true) => run_fleets(range, threads, &options).map(|summary| summary.rows()),
     };
-    match result {
-        Ok(summary) => {
-            print_summary(&summary);
+    match rows {
+        Ok(rows) => {
+            let seeds = if arguments.seed.is_some() { 1 } else { seeds };
+            print_rows(&rows);
             let seconds = started.elapsed().as_secs_f64();
             println!("{seeds} seeds in {seconds:.1} s, {:.0} a second: all hold", seeds as f64 / seconds);
             ExitCode::SUCCESS
@@ -86,8 +93,8 @@ fn print_step(step: std::fmt::Arguments<'_>) {
 }
 
 #[expect(clippy::print_stdout, reason = "the summary goes to standard output")]
-fn print_summary(summary: &Summary) {
-    for (name, count) in summary.rows() {
+fn print_rows(rows: &[(&str, u64)]) {
+    for (name, count) in rows {
         println!("{name:>20} {count}");
     }
 }

@@ -16,7 +16,8 @@
 //! memory, its patience), and how far it has read. Pairing, whose partners sit on different shards, keeps its own
 //! `account`s.
 //!
-//! Not simulated: what a real panic leaves behind, origins, the echo, several hosts.
+//! Not simulated: what a real panic leaves behind, origins, the echo. Several hosts have a simulation of their own,
+//! [`fleet`].
 
 mod behaviour;
 mod books;
@@ -26,6 +27,7 @@ mod client;
 mod connection;
 mod directory;
 mod documents;
+pub mod fleet;
 mod follow;
 mod introductions;
 mod ledger;
@@ -75,16 +77,19 @@ pub struct Failure {
     pub message: String,
     /// The bug that was planted.
     pub plant: Option<Plant>,
+    /// It was a run of several hosts.
+    pub is_fleet: bool,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, message, plant } = self;
+        let Self { seed, message, plant, is_fleet } = self;
+        let hosts = if *is_fleet { " --hosts" } else { "" };
         let plant = plant.map(|plant| format!(" --plant {plant:?}")).unwrap_or_default();
         write!(
             f,
             "seed {seed} failed: {message}\nreplay: cargo run --features simulator --bin parlor-simulate -- \
-             --seed {seed}{plant} --trace"
+             --seed {seed}{hosts}{plant} --trace"
         )
     }
 }
@@ -97,7 +102,12 @@ pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
     let mut world = World::new(seed, options);
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| world.run())) {
         let Some(Undecided(why)) = payload.downcast_ref::<Undecided>() else {
-            return Err(Failure { seed, message: message_of(&*payload), plant: options.plant });
+            return Err(Failure {
+                seed,
+                message: message_of(&*payload),
+                plant: options.plant,
+                is_fleet: false,
+            });
         };
         trace!(world, "the run ends: {why}");
         world.summary.undecided += 1;
@@ -111,18 +121,37 @@ pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
 /// # Errors
 /// The [`Failure`] of the lowest seed that failed; seeds above it may not have been run.
 pub fn run_many(seeds: Range<u64>, threads: usize, options: &Options) -> Result<Summary, Failure> {
+    let run = |seed| run(seed, options);
+    run_all(seeds, threads, &run, Summary::add)
+}
+
+/// As [`run_many`], for several hosts ([`fleet`]).
+///
+/// # Errors
+/// As [`run_many`].
+pub fn run_fleets(seeds: Range<u64>, threads: usize, options: &Options) -> Result<fleet::Summary, Failure> {
+    let run = |seed| fleet::run(seed, options);
+    run_all(seeds, threads, &run, fleet::Summary::add)
+}
+
+fn run_all<S: Default + Send>(
+    seeds: Range<u64>,
+    threads: usize,
+    run: &(impl Fn(u64) -> Result<S, Failure> + Sync),
+    add: impl Fn(&mut S, &S) + Sync,
+) -> Result<S, Failure> {
     let next = AtomicU64::new(seeds.start);
     let end = AtomicU64::new(seeds.end);
-    let result = Mutex::new((Summary::default(), None::<Failure>));
+    let result = Mutex::new((S::default(), None::<Failure>));
     let work = || {
-        let mut sum = Summary::default();
+        let mut sum = S::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end.load(Ordering::Relaxed) {
                 break;
             }
-            match run(seed, options) {
-                Ok(summary) => sum.add(&summary),
+            match run(seed) {
+                Ok(summary) => add(&mut sum, &summary),
                 Err(failure) => {
                     end.fetch_min(seed, Ordering::Relaxed);
                     let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,7 +161,7 @@ pub fn run_many(seeds: Range<u64>, threads: usize, options: &Options) -> Result<
                 }
             }
         }
-        result.lock().unwrap_or_else(PoisonError::into_inner).0.add(&sum);
+        add(&mut result.lock().unwrap_or_else(PoisonError::into_inner).0, &sum);
     };
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {

@@ -62,7 +62,8 @@ fn a_seed_does_the_same_step_by_step() {
 
 #[test]
 fn a_failure_names_the_line_that_replays_it() {
-    let failure = Failure { seed: 7, message: "lost".into(), plant: Some(Plant::LostWakeup) };
+    let failure =
+        Failure { seed: 7, message: "lost".into(), plant: Some(Plant::LostWakeup), is_fleet: false };
     assert_eq!(
         failure.to_string(),
         "seed 7 failed: lost\nreplay: cargo run --features simulator --bin parlor-simulate -- --seed 7 \
