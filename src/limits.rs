@@ -90,6 +90,26 @@ pub const HOST_ROLL_AGE_S: u64 = 2 * RENDEZVOUS_EXPIRY_S;
 pub const HOST_ROLL_MS: u64 = 60_000;
 /// The sets of rendezvous expire in so many seconds (protocols.md section 6).
 pub const RENDEZVOUS_EXPIRY_S: u64 = 43_200;
+/// The sets are renewed, and looked at, so often, in milliseconds.
+pub const RENDEZVOUS_RENEWAL_MS: u64 = 3_600_000;
+/// What Redis refused for a client is tried again after so many milliseconds.
+pub const RENDEZVOUS_RETRY_MS: u64 = 1_000;
+/// Clients that Redis is asked about at the same time while many are registered again. Others wait for their turn.
+pub const RENDEZVOUS_ASKED_MAX: usize = 1_024;
+/// Counterparts on other hosts that a host's clients were told of, all clients together. Further ones are not announced:
+/// nobody is told that they leave either, and they can be reached by whoever knows their ids.
+pub const RENDEZVOUS_KNOWN_MAX: usize = 1 << 20;
+/// Clients that have left and are not out of the sets yet, since Redis is away or refuses. One more is forgotten: whoever
+/// looks for it finds it missing, and its id goes when this host does.
+pub const RENDEZVOUS_LEAVING_MAX: usize = 1 << 17;
+/// Bytes of messages that wait until Redis has said whether their foreign targets are there. A message that would pass
+/// it finds its target missing; one alone always passes.
+pub const RENDEZVOUS_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest id of a client that is none of ours, in bytes. Longer ones are nobody's.
+pub const FOREIGN_ID_BYTES_MAX: usize = 128;
+/// Longest message that is published to a rendezvous client, in bytes. Longer ones are ignored, and so is what is longer
+/// than the client's outbox may be.
+pub const PUBLISHED_BYTES_MAX: usize = HOST_FRAME_BYTES_MAX;
 /// Mail to another host is sent when so many bytes have gathered, else at the end of a turn.
 pub const HOST_MAIL_BYTES: usize = 256 * 1024;
 /// Most letters in one piece of mail from another host. With more it is refused.
@@ -257,6 +277,8 @@ const _: () = assert!(CLOSE_DEADLINE_MS > 2 * TICK_MS);
 const _: () = assert!(HOST_HEARTBEAT_MS < HOST_PATH_GAP_MS && HOST_PATH_GAP_MS < HOST_SILENCE_MS);
 const _: () = assert!(HOST_PROOF_MS <= HOST_WEDGED_MS, "who is wedged is not ready");
 const _: () = assert!(HOST_FRAME_BYTES_MAX + HOST_MAIL_BYTES < REDIS_COMMAND_BYTES_MAX);
+const _: () = assert!(RENDEZVOUS_RENEWAL_MS < RENDEZVOUS_EXPIRY_S * 1_000);
+const _: () = assert!(RENDEZVOUS_ASKED_MAX < REDIS_COMMANDS_MAX);
 const _: () = assert!(
     Limits::outbox_bytes_max_for(Limits::MESSAGE_BYTES_MAX) < Limits::SHARD_BUFFER_BYTES,
     "one slow client alone must not use up a shard"

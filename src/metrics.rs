@@ -139,6 +139,7 @@ numbers! {
     letters_received, Counter, "parlor_letters_received_total", "Letters received from other hosts.";
     letters_dropped, Counter, "parlor_letters_dropped_total", "Letters to hosts whose relation has ended.";
     messages_refused, Counter, "parlor_host_messages_refused_total", "Messages in our channels that are none.";
+    rendezvous_ignored, Counter, "parlor_rendezvous_ignored_total", "What others published or said to rendezvous that is nothing.";
     mail_waiting, Gauge, "parlor_cluster_mail_waiting", "Mail for shards that waits for room in a ring.";
     panics, Counter, "parlor_cluster_panics_total", "Panics over Redis and other hosts.";
 }

@@ -170,7 +170,11 @@ impl Desk {
 
     /// Who made an id.
     pub(super) fn maker(&self, id: ClientId) -> Maker {
-        let host = id.host();
+        self.maker_on(id.host())
+    }
+
+    /// Who made the ids of this host.
+    pub(super) fn maker_on(&self, host: HostId) -> Maker {
         if host == self.me {
             Maker::Here
         } else if self.hosts.relation(host).is_some() {

@@ -113,6 +113,16 @@ pub enum Action {
         /// Which message it was, in the sender's own words.
         about: Span,
     },
+    /// Send this to a client that is not of this host, if it is there, and tell the client that the input is about what
+    /// came of it ([`rendezvous::outcome`]) before anything else that it says is handled.
+    SendFar {
+        /// The receiver's id, as the sender names it.
+        target: Box<[u8]>,
+        /// The message.
+        parts: Parts,
+        /// Which message it was, in the sender's own words.
+        about: Span,
+    },
     /// Send this to all of these clients of the same home that are still there. It is rendered once.
     Broadcast {
         /// The receivers, in this order.

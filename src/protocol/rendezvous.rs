@@ -18,6 +18,7 @@ pub use self::place::{Place, Role, has_roles, is_connection_path, place};
 use self::validation::{Invalid, Request};
 use super::{Action, Actions, Part, Parts, parts};
 use crate::id::ClientId;
+use crate::limits::FOREIGN_ID_BYTES_MAX;
 use crate::wire::Span;
 use crate::wire::envelope::{Envelope, NotJson};
 use crate::wire::quote::quote;
@@ -30,6 +31,14 @@ pub struct State {
 
 const _: () = assert!(size_of::<State>() <= 32);
 
+impl State {
+    /// The connection id of the client.
+    #[must_use]
+    pub fn connection(&self) -> [u8; 64] {
+        *self.connection
+    }
+}
+
 /// The clients of all connection ids that have their home here.
 #[derive(Debug)]
 pub struct Rendezvous {
@@ -41,6 +50,8 @@ pub struct Rendezvous {
     seats: HashMap<ClientId, Seat, RandomState>,
     /// The next number of a group or an arrival; none is used twice.
     next_number: u64,
+    /// Whether a target that is not here may be elsewhere.
+    has_neighbours: bool,
 }
 
 /// The clients of one connection id.
@@ -70,7 +81,28 @@ impl Rendezvous {
             clients: BTreeMap::new(),
             seats: HashMap::with_hasher(hasher),
             next_number: 0,
+            has_neighbours: false,
         }
+    }
+
+    /// The same where a target that is not here may be on another host (protocols.md section 6).
+    #[must_use]
+    pub fn with_neighbours(mut self, has_neighbours: bool) -> Self {
+        self.has_neighbours = has_neighbours;
+        self
+    }
+
+    /// The role of a client that is here.
+    #[must_use]
+    pub fn role_of(&self, client: ClientId) -> Option<Role> {
+        self.seats.get(&client).map(|seat| seat.role)
+    }
+
+    /// Whether a client is here, on this connection id and in this role.
+    #[must_use]
+    pub fn is_at(&self, client: ClientId, connection: &[u8; 64], role: Role) -> bool {
+        let group = self.groups.get(connection).map(|group| group.number);
+        self.seats.get(&client).is_some_and(|seat| Some(seat.group) == group && seat.role == role)
     }
 
     /// How many connection ids have clients; for checks.
@@ -108,8 +140,15 @@ impl Rendezvous {
         let Ok(envelope) = parsed else { return out.push(invalid_message(message)) };
         match validation::check(envelope) {
             Ok(Request { request_id, target }) => {
-                let target = ClientId::parse(&target).filter(|target| self.is_counterpart(seat, target));
-                relay(me, target, 0..message.len(), request_id, out);
+                let near = ClientId::parse(&target).filter(|target| self.is_counterpart(seat, target));
+                match near {
+                    Some(to) => relay(me, to, 0..message.len(), request_id, out),
+                    None if self.may_be_elsewhere(me, &target) => {
+                        let parts = remote_data(me, 0..message.len(), &request_id);
+                        out.push(Action::SendFar { target: target.into(), parts, about: request_id });
+                    }
+                    None => out.push(answer(MISSING_REMOTE_CLIENT, request_id)),
+                }
             }
             Err(invalid) => out.push(validation_error(invalid)),
         }
@@ -165,15 +204,35 @@ impl Rendezvous {
         self.clients.range(first..=last).map(|(_, client)| *client)
     }
 
+    /// Whether a target that is not here may be a client of another host: ours are all known.
+    fn may_be_elsewhere(&self, me: ClientId, target: &[u8]) -> bool {
+        let is_name = !target.is_empty() && target.len() <= FOREIGN_ID_BYTES_MAX;
+        let is_ours = || ClientId::parse(target).is_some_and(|target| target.host() == me.host());
+        self.has_neighbours && is_name && !is_ours()
+    }
+
     fn is_counterpart(&self, seat: Seat, target: &ClientId) -> bool {
         self.seats.get(target).is_some_and(|other| other.group == seat.group && other.role != seat.role)
     }
 }
 
-/// Sends the message to its target and confirms it, or says that the target is missing.
-fn relay(me: ClientId, target: Option<ClientId>, data: Span, request_id: Span, out: &mut Actions) {
-    let Some(to) = target else { return out.push(answer(MISSING_REMOTE_CLIENT, request_id)) };
-    let parts = parts([
+/// What a client is told of a message of its own that went to another host: whether it is with its target. `about` is
+/// the value of its `requestId`.
+#[must_use]
+pub fn outcome(is_sent: bool, about: Span) -> Parts {
+    let before = if is_sent { CONFIRMATION } else { MISSING_REMOTE_CLIENT };
+    parts([Part::Literal(before), Part::Span(about), Part::Literal("}")])
+}
+
+/// Sends the message to its target and confirms it.
+fn relay(me: ClientId, to: ClientId, data: Span, request_id: Span, out: &mut Actions) {
+    out.push(Action::Send { to, parts: remote_data(me, data, &request_id) });
+    out.push(Action::Confirm { sent: CONFIRMATION, unsent: MISSING_REMOTE_CLIENT, about: request_id });
+}
+
+/// What the target of a message gets.
+fn remote_data(me: ClientId, data: Span, request_id: &Span) -> Parts {
+    parts([
         Part::Literal(r#"{"info":"remoteData","data":"#),
         Part::Span(data),
         Part::Literal(r#","remoteClientId":""#),
@@ -181,9 +240,7 @@ fn relay(me: ClientId, target: Option<ClientId>, data: Span, request_id: Span, o
         Part::Literal(r#"","requestId":"#),
         Part::Span(request_id.clone()),
         Part::Literal("}"),
-    ]);
-    out.push(Action::Send { to, parts });
-    out.push(Action::Confirm { sent: CONFIRMATION, unsent: MISSING_REMOTE_CLIENT, about: request_id });
+    ])
 }
 
 /// An answer that says nothing but which request it is about.

@@ -123,7 +123,7 @@ impl Tables {
         let (limits, seed) = (&settings.limits, settings.key_seed);
         Self {
             pairing: Pairing::new(settings.requeue_on_partner_leave, settings.planted),
-            rendezvous: Rendezvous::new(seed),
+            rendezvous: Rendezvous::new(seed).with_neighbours(settings.has_cluster),
             directory: Directory::new(seed),
             rooms: Rooms::new(limits.room_timeout_ms),
             introductions: Introductions::new(seed),
@@ -248,6 +248,8 @@ impl Shard {
         let receivers = |action: &Action| match action {
             Action::Reply(_) | Action::Send { .. } | Action::Confirm { .. } => 1,
             Action::Broadcast { to, .. } => to.len(),
+            // What goes to another host is counted there.
+            Action::SendFar { .. } => 0,
             Action::Close { .. } | Action::Ignore | Action::Forward { .. } | Action::Notify { .. } => 0,
         };
         self.counters.rendezvous_sent.add(actions.iter().map(receivers).sum::<usize>() as u64);
@@ -270,10 +272,12 @@ impl Shard {
         let mut actions = std::mem::take(&mut self.actions);
         let state = self.tables.rendezvous.handle_connect(place, client.id, &mut actions);
         client.stage = Stage::Open(Dialect::Rendezvous(state));
+        let id = client.id;
         self.counters.rendezvous_clients.add(1);
         self.count_rendezvous_sent(&actions);
         self.apply(slot, &mut actions, &[]);
         self.actions = actions;
+        self.say_rendezvous_arrived(id, place);
     }
 
     /// A client comes to the introductions under an id.
@@ -315,6 +319,7 @@ impl Shard {
             Dialect::Rendezvous(state) => {
                 self.counters.rendezvous_clients.sub(1);
                 self.tables.rendezvous.handle_leave(&state, id, &mut actions);
+                self.say_rendezvous_left(id);
                 self.count_rendezvous_sent(&actions);
             }
             Dialect::Directory(mut state) => {
@@ -339,6 +344,9 @@ impl Shard {
                     let before = if is_sent { sent } else { unsent };
                     let parts = [Part::Literal(before), Part::Span(about), Part::Literal("}")];
                     self.send_text(slot, &parts, message);
+                }
+                Action::SendFar { target, parts, about } => {
+                    self.send_far(slot, &target, &parts, message, about);
                 }
                 Action::Broadcast { to, parts } => self.broadcast(&to, &parts, message),
                 Action::Close { client, code, reason } => {

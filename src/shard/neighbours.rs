@@ -31,6 +31,8 @@ pub(super) struct Neighbours {
     is_online: bool,
     /// Those that can be written to.
     relations: BTreeMap<HostId, Relation>,
+    /// Who waits for what became of a message.
+    rendezvous: rendezvous::Asked,
 }
 
 impl Shard {
@@ -147,6 +149,11 @@ impl Shard {
 
     fn receive_distant_frame(&mut self, to: ClientId, room: RoomId, frame: &Bytes) {
         let Some(slot) = self.in_room(to, room) else { return self.counters.letters_ignored.add(1) };
+        self.send_distant(slot, frame);
+    }
+
+    /// Sends a client a finished frame that came in mail from another host.
+    fn send_distant(&mut self, slot: Slot, frame: &Bytes) {
         self.counters.messages_sent.add(1);
         if frame.len() <= COPY_MAX {
             return self.send_pieces(slot, frame.len(), |write| write(frame));

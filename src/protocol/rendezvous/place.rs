@@ -52,8 +52,18 @@ pub fn has_roles(query: Option<&str>) -> bool {
 }
 
 impl Role {
+    /// The name that it has in a URL, and in Redis.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wallet => "wallet",
+            Self::Extension => "extension",
+        }
+    }
+
     /// The one that is not this one.
-    pub(super) fn other(self) -> Self {
+    #[must_use]
+    pub fn other(self) -> Self {
         match self {
             Self::Wallet => Self::Extension,
             Self::Extension => Self::Wallet,
