@@ -31,6 +31,8 @@ pub(super) struct Neighbours {
     is_online: bool,
     /// Those that can be written to.
     relations: BTreeMap<HostId, Relation>,
+    /// What is to be registered of introductions.
+    introductions: introductions::Registrar,
 }
 
 impl Shard {
