@@ -31,6 +31,17 @@ pub const DOCUMENTS_PER_PEER_MAX: usize = 10_000;
 /// many of its outbox, so a sender that would pass this is far over its bound, and is closed for it at once.
 pub const INTRODUCTION_KEYS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Longest id of a peer in bytes that another host may name: ids come in request heads.
+pub const PEER_ID_BYTES_MAX: usize = HEAD_BYTES_MAX;
+/// Registrations of introductions that a shard has under way. What would be one more waits, one entry a peer, and only
+/// the last state of that peer is registered then.
+pub const REGISTRATIONS_MAX: usize = 1_024;
+/// Registrations that have failed though Redis is there are tried again after so long, in milliseconds.
+pub const REGISTRATION_RETRY_MS: u64 = 1_000;
+/// Most peers that have left while Redis was away and are taken out of it when it is back. Of more, entries stay behind
+/// that nobody answers for, until this host is gone.
+pub const PARTINGS_MAX: usize = 65_536;
+
 /// Bytes that wait for one end of a pipe before nothing more is read from the other. One read more may come on top.
 pub const PIPE_OUTBOX_BYTES_HIGH: usize = 256 * 1024;
 /// Bytes that wait for one end of a pipe when the other is read from again.

@@ -127,7 +127,9 @@ pub enum Error {
     WrongId,
     /// A frame is not one whole text frame as a server writes it.
     WrongFrame,
-    /// A frame is over [`HOST_FRAME_BYTES_MAX`].
+    /// A text is not UTF-8, or a list not one.
+    WrongText,
+    /// A frame is over [`HOST_FRAME_BYTES_MAX`], or something else over its bound.
     TooLong(usize),
     /// There are more letters than [`HOST_LETTERS_MAX`].
     TooMany,
@@ -150,7 +152,8 @@ impl std::fmt::Display for Error {
             Self::UnknownFlags(flags) => write!(f, "flags {flags:#04x} are unknown"),
             Self::WrongId => f.write_str("an id has the wrong shape"),
             Self::WrongFrame => f.write_str("a frame is not one text frame"),
-            Self::TooLong(len) => write!(f, "a frame has {len} bytes"),
+            Self::WrongText => f.write_str("a text or a list is none"),
+            Self::TooLong(len) => write!(f, "a frame or text has {len} bytes"),
             Self::TooMany => f.write_str("there are too many letters"),
             Self::Trailing(count) => write!(f, "{count} bytes follow its end"),
         }
@@ -390,16 +393,22 @@ impl Reader {
         RoomId::from_bits(u128::from_be_bytes(self.take()?)).ok_or(Error::WrongId)
     }
 
-    /// One text frame. It goes into a client's outbox as it is, so it must be whole and nothing else.
-    pub(super) fn frame(&mut self) -> Result<Bytes, Error> {
+    /// Bytes behind their length in 4 bytes, which must not be over `len_max`.
+    pub(super) fn bytes(&mut self, len_max: usize) -> Result<Bytes, Error> {
         let len = u32::from_be_bytes(self.take()?) as usize;
-        if len > HOST_FRAME_BYTES_MAX {
+        if len > len_max {
             return Err(Error::TooLong(len));
         }
         if len > self.bytes.len() {
             return Err(Error::TooShort);
         }
-        let frame = self.bytes.split_to(len);
+        Ok(self.bytes.split_to(len))
+    }
+
+    /// One text frame. It goes into a client's outbox as it is, so it must be whole and nothing else.
+    pub(super) fn frame(&mut self) -> Result<Bytes, Error> {
+        let frame = self.bytes(HOST_FRAME_BYTES_MAX)?;
+        let len = frame.len();
         let (_, header_len) = frame::Header::parse(&frame).ok_or(Error::WrongFrame)?;
         let expected = ServerHeader::new(Opcode::Text, len - header_len);
         if &frame[..header_len] == expected.as_bytes() { Ok(frame) } else { Err(Error::WrongFrame) }

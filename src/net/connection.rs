@@ -29,6 +29,10 @@ pub(super) async fn serve(core: Rc<Core>, socket: Rc<Socket>, slot: Slot) {
             let _watched = core.is_paused_for_long(slot).then(|| core.watch.watch(&socket, slot));
             core.resumed(slot).await;
         }
+        // It has moved while it was not read from.
+        if !core.is_current(slot, &socket) {
+            break;
+        }
         if socket.readable().await.is_err() {
             break;
         }

@@ -4,6 +4,7 @@
 //! was. Documents and peers are known to each other both ways and in order, so that who has a document in common with
 //! whom costs no more than telling them.
 
+pub mod distant;
 mod documents;
 mod memberships;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 use slab::Slab;
 
+use self::distant::{Change, Names};
 use self::documents::{DocumentKey, Documents};
 use self::memberships::Memberships;
 use super::{Action, Actions, Part, Parts, parts};
@@ -28,7 +30,7 @@ use crate::wire::quote::quote;
 struct PeerKey(usize);
 
 /// What a client's record keeps of introductions.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct State {
     peer: PeerKey,
 }
@@ -45,6 +47,9 @@ pub struct Introductions {
     memberships: Memberships,
     /// What the peers take, without documents.
     peers_bytes: usize,
+    /// Whether somebody takes [`Change`]s, and the last one.
+    tracks_changes: bool,
+    change: Option<Change>,
 }
 
 #[derive(Debug)]
@@ -88,6 +93,8 @@ impl Introductions {
             documents: Documents::new(hasher.clone()),
             memberships: Memberships::new(hasher),
             peers_bytes: 0,
+            tracks_changes: false,
+            change: None,
         }
     }
 
@@ -133,6 +140,14 @@ impl Introductions {
     ) {
         let lists = parsed.ok().and_then(Lists::read).filter(|_| self.speaks(state, me));
         let Some(Lists { join, leave }) = lists else { return out.push(Action::Ignore) };
+        if self.tracks_changes {
+            self.change = Some(Change {
+                id: Arc::clone(&self.peers[state.peer.0].id),
+                join: Names::new(join.iter().map(|name| &**name)),
+                leave: Names::new(leave.iter().map(|name| &**name)),
+                introduces: !join.is_empty(),
+            });
+        }
         for name in &join {
             self.join(state.peer, name);
         }
@@ -144,10 +159,10 @@ impl Introductions {
         }
     }
 
-    /// A client is gone, and its peer with it, unless somebody else has taken that over.
-    pub fn handle_leave(&mut self, state: &State, me: ClientId) {
+    /// A client is gone, and its peer with it, unless somebody else has taken that over. Returns the peer's id.
+    pub fn handle_leave(&mut self, state: &State, me: ClientId) -> Option<Arc<str>> {
         if !self.speaks(state, me) {
-            return;
+            return None;
         }
         for document in self.memberships.leave_all(state.peer) {
             self.documents.release(document);
@@ -156,6 +171,7 @@ impl Introductions {
         let peer = self.peers.remove(state.peer.0);
         self.peers_bytes -= peer.bytes();
         self.keys.remove(&peer.id);
+        Some(peer.id)
     }
 
     /// Who was introduced to the peer `remote`, and over which document: only where the two were introduced to each
@@ -209,8 +225,9 @@ impl Introductions {
             let Some(keys) = written.write(&documents, &self.documents) else {
                 return out.push(too_slow(self.peers[me.0].client));
             };
-            self.remember(me, other, &documents);
-            self.remember(other, me, &documents);
+            let (my_id, other_id) = (Arc::clone(&self.peers[me.0].id), Arc::clone(&self.peers[other.0].id));
+            self.remember(me, &other_id, &documents);
+            self.remember(other, &my_id, &documents);
             let (me, other) = (&self.peers[me.0], &self.peers[other.0]);
             out.push(Action::Reply(introduction(other, &keys)));
             out.push(Action::Send { to: other.client, parts: introduction(me, &keys) });
@@ -234,12 +251,11 @@ impl Introductions {
     }
 
     /// Notes that the peer is introduced to this partner.
-    fn remember(&mut self, peer: PeerKey, partner: PeerKey, documents: &[DocumentKey]) {
-        let partner = Arc::clone(&self.peers[partner.0].id);
+    fn remember(&mut self, peer: PeerKey, partner: &Arc<str>, documents: &[DocumentKey]) {
         let introduced = match (&self.peers[peer.0].introduced, documents) {
-            (Introduced::Nobody, &[document]) => Introduced::One { partner, document },
+            (Introduced::Nobody, &[document]) => Introduced::One { partner: Arc::clone(partner), document },
             (Introduced::One { partner: before, document }, documents)
-                if *before == partner && documents == [*document] =>
+                if before == partner && documents == [*document] =>
             {
                 return;
             }

@@ -29,6 +29,7 @@ impl Shard {
             self.counters.buffer_bytes.set(self.buffers.used_bytes() as u64);
         }
         self.handle_dialect_time();
+        self.retry_registrations();
         self.deliver_local();
     }
 

@@ -126,11 +126,19 @@ impl Tables {
             rendezvous: Rendezvous::new(seed).with_neighbours(settings.has_cluster),
             directory: Directory::new(seed),
             rooms: Rooms::new(limits.room_timeout_ms),
-            introductions: Introductions::new(seed),
+            introductions: introductions(settings),
             pipes: Pipes::new(limits.pipe_hold_ms, Arc::clone(&settings.held_pipes), seed),
             introduction_bytes: 0,
         }
     }
+}
+
+fn introductions(settings: &Settings) -> Introductions {
+    let mut introductions = Introductions::new(settings.key_seed);
+    if settings.has_cluster {
+        introductions.track_changes();
+    }
+    introductions
 }
 
 /// What a message is handled with, beside the client's own state.
@@ -213,6 +221,7 @@ impl Shard {
         self.actions = actions;
         if has_members {
             self.count_members(slot);
+            self.register_change(slot);
         }
     }
 
@@ -228,7 +237,7 @@ impl Shard {
     }
 
     /// Brings the numbers of members up to date, and what the introductions take from the budget.
-    fn count_members(&mut self, slot: Slot) {
+    pub(super) fn count_members(&mut self, slot: Slot) {
         let tables = &mut self.tables;
         self.counters.directory_clients.set(tables.directory.len() as u64);
         self.counters.rooms.set(tables.rooms.len() as u64);
@@ -286,6 +295,9 @@ impl Shard {
         let state = self.tables.introductions.handle_connect(id, client.id);
         client.stage = Stage::Open(Dialect::Introduction(state));
         self.count_members(slot);
+        if self.settings.has_cluster {
+            self.register_newcomer(slot);
+        }
     }
 
     /// Time has passed: rooms expire, and ends that have waited for too long.
@@ -326,7 +338,11 @@ impl Shard {
                 self.tables.directory.handle_leave(&mut state, id, &mut actions);
             }
             Dialect::Rooms(mut state) => self.tables.rooms.handle_leave(&mut state, id),
-            Dialect::Introduction(state) => self.tables.introductions.handle_leave(&state, id),
+            Dialect::Introduction(state) => {
+                if let Some(peer) = self.tables.introductions.handle_leave(&state, id) {
+                    self.unregister(id, peer);
+                }
+            }
             Dialect::Pipe(pipe) => self.leave_pipe(id, *pipe, parting),
         }
         self.apply(slot, &mut actions, &[]);

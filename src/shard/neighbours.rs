@@ -33,6 +33,8 @@ pub(super) struct Neighbours {
     relations: BTreeMap<HostId, Relation>,
     /// Who waits for what became of a message.
     rendezvous: rendezvous::Asked,
+    /// What is to be registered of introductions.
+    introductions: introductions::Registrar,
 }
 
 impl Shard {

@@ -192,7 +192,22 @@ impl Shard {
 
     /// Completes the short form of a pipe's URL from the introductions, which live here.
     fn open_short_pipe(&mut self, slot: Slot, remote: &str, rest: &mut [u8]) {
-        let Some((local, document)) = self.tables.introductions.partner_of(remote) else {
+        if self.settings.has_cluster && self.ask_for_partner(slot, remote, rest) {
+            return;
+        }
+        let pair = self.tables.introductions.partner_of(remote);
+        self.open_between(slot, remote, pair, rest);
+    }
+
+    /// Opens the pipe of a short URL between `remote` and the other peer over a document, if there are such.
+    pub(super) fn open_between(
+        &mut self,
+        slot: Slot,
+        remote: &str,
+        pair: Option<(String, String)>,
+        rest: &mut [u8],
+    ) {
+        let Some((local, document)) = pair else {
             let reason = "use ?local= and ?document=";
             return self.close_unopened(slot, CloseCode::Unsupported, reason, rest);
         };

@@ -1,0 +1,10 @@
+-- Takes a peer away with all that it has, if this client still speaks for it.
+local id, client = ARGV[1], ARGV[2]
+if redis.call('HGET', KEYS[1], id) == client then
+  for _, document in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+    redis.call('SREM', 'parlor:document:' .. document, id)
+  end
+  redis.call('DEL', KEYS[3])
+  redis.call('HDEL', KEYS[1], id)
+  redis.call('HDEL', KEYS[2], id)
+end
