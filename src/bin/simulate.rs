@@ -23,6 +23,9 @@ struct Arguments {
     /// Several hosts and a Redis, in place of one host whose sockets have faults.
     #[arg(long)]
     hosts: bool,
+    /// With --hosts: clients of this dialect alone.
+    #[arg(long, requires = "hosts")]
+    dialect: Option<fleet::Spoken>,
     /// Print every step; with --seed.
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -61,7 +64,7 @@ impl From<Planting> for Plant {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let trace = arguments.trace.then_some(print_step as fn(std::fmt::Arguments<'_>));
-    let options = Options { plant: arguments.plant.map(Plant::from), trace };
+    let options = Options { plant: arguments.plant.map(Plant::from), trace, spoken: arguments.dialect };
     let started = Instant::now();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (threads, seeds) = (arguments.threads.unwrap_or(cores), arguments.seeds);

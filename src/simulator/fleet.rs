@@ -26,6 +26,7 @@ use client::Client;
 use host::Host;
 use redis::Redis;
 use setup::Setup;
+pub use setup::Spoken;
 
 /// How often what happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,9 +82,13 @@ pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
     let mut fleet = Fleet::new(seed, options);
     match catch_unwind(AssertUnwindSafe(|| fleet.run())) {
         Ok(()) => Ok(fleet.summary),
-        Err(payload) => {
-            Err(Failure { seed, message: message_of(&*payload), plant: options.plant, is_fleet: true })
-        }
+        Err(payload) => Err(Failure {
+            seed,
+            message: message_of(&*payload),
+            plant: options.plant,
+            is_fleet: true,
+            spoken: options.spoken,
+        }),
     }
 }
 

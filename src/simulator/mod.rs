@@ -66,6 +66,8 @@ pub struct Options {
     pub plant: Option<Plant>,
     /// Prints each step.
     pub trace: Option<fn(fmt::Arguments<'_>)>,
+    /// In runs with several hosts: this alone is spoken.
+    pub spoken: Option<fleet::Spoken>,
 }
 
 /// A seed in whose run something did not hold.
@@ -77,14 +79,19 @@ pub struct Failure {
     pub message: String,
     /// The bug that was planted.
     pub plant: Option<Plant>,
-    /// It was a run of several hosts.
+    /// It was a run of several hosts, and whether they spoke one dialect alone.
     pub is_fleet: bool,
+    /// See there.
+    pub spoken: Option<fleet::Spoken>,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, message, plant, is_fleet } = self;
-        let hosts = if *is_fleet { " --hosts" } else { "" };
+        let Self { seed, message, plant, is_fleet, spoken } = self;
+        let mut hosts = if *is_fleet { " --hosts".to_owned() } else { String::new() };
+        if let Some(spoken) = spoken {
+            hosts.push_str(&format!(" --dialect {}", format!("{spoken:?}").to_lowercase()));
+        }
         let plant = plant.map(|plant| format!(" --plant {plant:?}")).unwrap_or_default();
         write!(
             f,
@@ -107,6 +114,7 @@ pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
                 message: message_of(&*payload),
                 plant: options.plant,
                 is_fleet: false,
+                spoken: None,
             });
         };
         trace!(world, "the run ends: {why}");

@@ -18,7 +18,7 @@ fn a_thousand_seeds_hold() {
 #[test]
 fn every_planted_bug_is_found() {
     for plant in Plant::FOR_SIMULATOR {
-        let options = Options { plant: Some(plant), trace: None };
+        let options = Options { plant: Some(plant), ..Options::default() };
         let Err(failure) = run_many(0..SEEDS, THREADS, &options) else { panic!("{plant:?} is not found") };
         let unplanted = run(failure.seed, &Options::default());
         assert!(unplanted.is_ok(), "{plant:?}: {unplanted:?}");
@@ -51,7 +51,7 @@ fn note(step: fmt::Arguments<'_>) {
 fn a_seed_does_the_same_step_by_step() {
     let steps = |seed| {
         STEPS.take();
-        let summary = run(seed, &Options { plant: None, trace: Some(note) });
+        let summary = run(seed, &Options { trace: Some(note), ..Options::default() });
         (summary.unwrap_or_else(|failure| panic!("{failure}")), STEPS.with_borrow(DefaultHasher::finish))
     };
     for seed in 0..20 {
@@ -62,8 +62,13 @@ fn a_seed_does_the_same_step_by_step() {
 
 #[test]
 fn a_failure_names_the_line_that_replays_it() {
-    let failure =
-        Failure { seed: 7, message: "lost".into(), plant: Some(Plant::LostWakeup), is_fleet: false };
+    let failure = Failure {
+        seed: 7,
+        message: "lost".into(),
+        plant: Some(Plant::LostWakeup),
+        is_fleet: false,
+        spoken: None,
+    };
     assert_eq!(
         failure.to_string(),
         "seed 7 failed: lost\nreplay: cargo run --features simulator --bin parlor-simulate -- --seed 7 \

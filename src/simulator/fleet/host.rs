@@ -34,6 +34,7 @@ pub(super) enum Fate {
 
 /// One host, until it is killed.
 pub(super) struct Host {
+    pub(super) id: HostId,
     pub(super) shards: Vec<Shard>,
     pub(super) cluster: Cluster,
     pub(super) links: Links,
@@ -72,6 +73,7 @@ impl Host {
             planted: setup.planted,
         };
         Self {
+            id,
             shards: all,
             cluster: Cluster::new(&cluster, Arc::clone(&metrics), now_ms),
             links: Links::new(listener),

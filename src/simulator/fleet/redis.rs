@@ -123,9 +123,9 @@ impl Redis {
         std::mem::take(&mut self.state.borrow_mut().published)
     }
 
-    /// The keys that clients have left behind, with their values: all but what is about hosts and counts.
-    pub(super) fn left_over(&self) -> Vec<String> {
-        self.state.borrow().keys.left_over()
+    /// What is kept that names this text, other than about hosts.
+    pub(super) fn naming(&self, text: &str) -> Vec<String> {
+        self.state.borrow().keys.naming(text)
     }
 }
 

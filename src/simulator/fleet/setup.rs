@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use crate::id::HostId;
 use crate::limits::Limits;
-use crate::plant::{Plant, Planted};
+use crate::plant::Planted;
 use crate::protocol::pipe::Places;
 use crate::shard::{Offered, Settings};
+use crate::simulator::Options;
 use crate::simulator::chance::Chance;
 
 /// What the clients of a run speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Spoken {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[expect(missing_docs, reason = "the dialects have their own")]
+pub enum Spoken {
     Pairing,
     Rendezvous,
     Directory,
@@ -38,10 +40,11 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn draw(chance: &mut Chance, plant: Option<Plant>) -> Self {
+    pub(super) fn draw(chance: &mut Chance, options: &Options) -> Self {
         use Spoken::{Directory, Pairing, Rendezvous, Rooms};
+        let spoken = chance.pick(&[Pairing, Pairing, Rendezvous, Directory, Rooms]);
         Self {
-            spoken: chance.pick(&[Pairing, Pairing, Rendezvous, Directory, Rooms]),
+            spoken: options.spoken.unwrap_or(spoken),
             hosts: chance.between(1..=4),
             shards: chance.between(1..=3),
             players: chance.between(2..=10),
@@ -52,7 +55,7 @@ impl Setup {
             late_ms_max: chance.pick(&[0, 1, 5, 40, 300]),
             fault: chance.pick(&[5, 30, 100_000]),
             unix_ms_at_start: 1_700_000_000_000 + chance.below(1 << 40) as u64,
-            planted: Planted::new(plant),
+            planted: Planted::new(options.plant),
         }
     }
 

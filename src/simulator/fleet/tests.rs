@@ -28,7 +28,7 @@ fn hundreds_of_seeds_hold() {
 
 #[test]
 fn an_ignored_gap_is_found() {
-    let options = Options { plant: Some(Plant::IgnoredGap), trace: None };
+    let options = Options { plant: Some(Plant::IgnoredGap), ..Options::default() };
     let Err(failure) = run_fleets(0..20_000, THREADS, &options) else { panic!("it is not found") };
     let unplanted = run(failure.seed, &Options::default());
     assert!(unplanted.is_ok(), "{unplanted:?}");

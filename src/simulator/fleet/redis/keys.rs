@@ -43,12 +43,18 @@ impl Keys {
         answer
     }
 
-    /// Keys that are not about hosts or counts, and what is in them.
-    pub(super) fn left_over(&self) -> Vec<String> {
-        let is_kept =
-            |key: &[u8]| key == b"parlor:hosts" || key.starts_with(b"parlor:") && key.ends_with(b":sequence");
-        let left = self.values.iter().filter(|(key, _)| !is_kept(key));
-        left.map(|(key, value)| format!("{}: {value:?}", key.escape_ascii())).collect()
+    /// Keys whose values name this text, other than those about hosts.
+    pub(super) fn naming(&self, text: &str) -> Vec<String> {
+        let shown = |value: &Value| match value {
+            Value::Text(text) => text.escape_ascii().to_string(),
+            Value::Hash(hash) => joined(hash.iter().flat_map(|(field, value)| [field, value])),
+            Value::Set(set) => joined(set.iter()),
+            Value::List(list) => joined(list.iter()),
+            Value::Sorted(sorted) => joined(sorted.keys()),
+        };
+        let others = self.values.iter().filter(|(key, _)| *key != b"parlor:hosts");
+        let lines = others.map(|(key, value)| format!("{}: {}", key.escape_ascii(), shown(value)));
+        lines.filter(|line| line.contains(text)).collect()
     }
 
     fn dispatch(&mut self, name: &str, arguments: &[Vec<u8>], now_ms: u64) -> Answer {
@@ -297,6 +303,10 @@ fn in_order(sorted: &BTreeMap<Vec<u8>, f64>, is_in: impl Fn(f64) -> bool) -> Ans
 
 fn bytes<'a>(items: impl Iterator<Item = &'a Vec<u8>>) -> Answer {
     Answer::List(items.map(|item| Answer::Bytes(item.clone())).collect())
+}
+
+fn joined<'a>(items: impl Iterator<Item = &'a Vec<u8>>) -> String {
+    items.map(|item| item.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
 }
 
 fn number(text: &[u8]) -> i64 {
