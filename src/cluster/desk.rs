@@ -181,12 +181,13 @@ impl Desk {
             Maker::Neighbour(host)
         } else if self.hosts.is_known(host) {
             Maker::Unreached(host)
-        } else if !self.roll.has(host) {
-            Maker::Foreign
-        } else if self.hosts.hears_all() {
+        } else if self.roll.has(host) && self.hosts.hears_all() {
             Maker::Gone(host)
-        } else {
+        } else if self.roll.has(host) || !self.has_public_layouts {
+            // A host that has just started is on a roll that we have not read yet.
             Maker::Unreached(host)
+        } else {
+            Maker::Foreign
         }
     }
 

@@ -50,6 +50,7 @@ pub(super) struct Host {
     slots: Vec<Vec<Option<usize>>>,
     ticked_ms: u64,
     pub(super) metrics: Arc<ClusterMetrics>,
+    trace: Option<fn(std::fmt::Arguments<'_>)>,
 }
 
 impl Host {
@@ -76,7 +77,7 @@ impl Host {
             id,
             shards: all,
             cluster: Cluster::new(&cluster, Arc::clone(&metrics), now_ms),
-            links: Links::new(listener),
+            links: Links::new(listener, setup.trace),
             paused_until_ms: 0,
             rings: (0..shards * shards).map(|_| VecDeque::new()).collect(),
             to_cluster: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -85,6 +86,7 @@ impl Host {
             slots: vec![Vec::new(); shards],
             ticked_ms: now_ms,
             metrics,
+            trace: setup.trace,
         }
     }
 
@@ -280,7 +282,11 @@ impl Host {
                 Output::Unsubscribe(channel) => self.links.unsubscribe(channel, due_ms),
                 Output::Resubscribe => self.links.wants_resubscription = true,
                 Output::Mail { to, mail } => self.from_cluster[to.position()].push_back(mail),
-                Output::Remark(_) => {}
+                Output::Remark(remark) => {
+                    if let Some(print) = self.trace {
+                        print(format_args!("{due_ms} host {} remarks {remark:?}", self.id));
+                    }
+                }
             }
         }
     }

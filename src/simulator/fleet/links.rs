@@ -45,14 +45,16 @@ pub(super) struct Links {
     pushes: Late<Happening>,
     /// The cluster wants its subscriptions anew.
     pub(super) wants_resubscription: bool,
+    /// Prints each command and its reply.
+    trace: Option<fn(std::fmt::Arguments<'_>)>,
     /// What the host is told next, whatever the time.
     news: VecDeque<Happening>,
 }
 
 impl Links {
     /// Nothing is connected yet. Redis knows the host by this number.
-    pub(super) fn new(listener: usize) -> Self {
-        Self { listener, ..Self::default() }
+    pub(super) fn new(listener: usize, trace: Option<fn(std::fmt::Arguments<'_>)>) -> Self {
+        Self { listener, trace, ..Self::default() }
     }
 
     /// The cluster asks for a command.
@@ -152,6 +154,14 @@ impl Links {
         }
         let Some((token, command)) = pop(&mut self.commands, now_ms) else { return false };
         let reply = redis.run(&command);
+        if let Some(print) = self.trace {
+            print(format_args!(
+                "{now_ms} Redis, from {}: {} -> {}",
+                self.listener,
+                shown(&command),
+                said(&reply)
+            ));
+        }
         push(&mut self.replies, now_ms + late_ms, (token, reply));
         true
     }
@@ -185,4 +195,37 @@ fn pop<T>(late: &mut Late<T>, now_ms: u64) -> Option<T> {
         return None;
     }
     late.pop_front().map(|(_, item)| item)
+}
+
+/// A command for people.
+fn shown(command: &Command) -> String {
+    let words = |words: &[&Vec<u8>]| {
+        words.iter().map(|word| word.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
+    };
+    match command {
+        Command::SetAdd { key, member, .. } => format!("SADD {}", words(&[key, member])),
+        Command::SetRemove { key, member } => format!("SREM {}", words(&[key, member])),
+        Command::SetMembers { key } => format!("SMEMBERS {}", words(&[key])),
+        Command::SetContains { key, member } => format!("SISMEMBER {}", words(&[key, member])),
+        Command::ListRemove { key, member } => format!("LREM {}", words(&[key, member])),
+        Command::Expire { key, .. } => format!("EXPIRE {}", words(&[key])),
+        Command::Publish { channel, payload } => {
+            format!("PUBLISH {} {}", words(&[channel]), payload.escape_ascii())
+        }
+        Command::Run { script, keys, arguments } => {
+            let all: Vec<&Vec<u8>> = keys.iter().chain(arguments).collect();
+            format!("EVAL '{}' {}", script.source.lines().next().unwrap_or_default(), words(&all))
+        }
+    }
+}
+
+/// A reply for people.
+fn said(reply: &Reply) -> String {
+    match reply {
+        Reply::Bytes(bytes) => bytes.escape_ascii().to_string(),
+        Reply::List(items) => {
+            items.iter().map(|item| item.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
+        }
+        other => format!("{other:?}"),
+    }
 }

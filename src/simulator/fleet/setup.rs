@@ -37,6 +37,7 @@ pub(super) struct Setup {
     pub(super) fault: usize,
     pub(super) unix_ms_at_start: u64,
     pub(super) planted: Planted,
+    pub(super) trace: Option<fn(std::fmt::Arguments<'_>)>,
 }
 
 impl Setup {
@@ -56,6 +57,7 @@ impl Setup {
             fault: chance.pick(&[5, 30, 100_000]),
             unix_ms_at_start: 1_700_000_000_000 + chance.below(1 << 40) as u64,
             planted: Planted::new(options.plant),
+            trace: options.trace,
         }
     }
 
