@@ -97,6 +97,8 @@ pub const HOST_ANSWER_MS: u64 = 50;
 pub const HOSTS_MAX: usize = 1_024;
 /// A host is remembered for so many seconds after it was last seen, longer than what it leaves in Redis.
 pub const HOST_ROLL_AGE_S: u64 = 2 * RENDEZVOUS_EXPIRY_S;
+/// Hosts that are none of ours, because ids were met that look as if they were: so many are remembered.
+pub const STRANGERS_MAX: usize = 65_536;
 /// The roll of hosts is read so often, in milliseconds.
 pub const HOST_ROLL_MS: u64 = 60_000;
 /// The sets of rendezvous expire in so many seconds (protocols.md section 6).

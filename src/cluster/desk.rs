@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::codec::Draft;
 use super::hosts::{Hosts, Relation};
-use super::roll::Roll;
+use super::roll::{Entry, Roll};
 use super::{Command, FromCluster, Letter, Output, Remark, Settings, Token, channel_of};
 use super::{directory, introductions, pairing, pipes, rendezvous, rooms};
 use crate::id::{ClientId, Entropy, HostId, ShardIndex};
@@ -168,7 +168,7 @@ impl Desk {
         self.ask(Awaited::Mail(host, Relation(header.mine)), command);
     }
 
-    /// Who made an id.
+    /// Who made an id. Of one that was never met it is found out soon: it is unreached until `handle_roll`.
     pub(super) fn maker(&self, id: ClientId) -> Maker {
         self.maker_on(id.host())
     }
@@ -181,13 +181,12 @@ impl Desk {
             Maker::Neighbour(host)
         } else if self.hosts.is_known(host) {
             Maker::Unreached(host)
-        } else if self.roll.has(host) && self.hosts.hears_all() {
-            Maker::Gone(host)
-        } else if self.roll.has(host) || !self.has_public_layouts {
-            // A host that has just started is on a roll that we have not read yet.
-            Maker::Unreached(host)
         } else {
-            Maker::Foreign
+            match self.roll.entry(host) {
+                Entry::Ours if self.hosts.hears_all() => Maker::Gone(host),
+                Entry::Stranger if self.has_public_layouts => Maker::Foreign,
+                Entry::Ours | Entry::Stranger | Entry::Unknown => Maker::Unreached(host),
+            }
         }
     }
 

@@ -62,6 +62,9 @@ impl Directory {
     /// Redis cannot be worked with. What it was asked has failed, or will.
     pub(super) fn handle_down(&mut self, _desk: &mut Desk) {}
 
+    /// Of some ids that were unreached it is known now who made them.
+    pub(super) fn handle_roll(&mut self, _desk: &mut Desk) {}
+
     /// Time has passed.
     pub(super) fn handle_tick(&mut self, _desk: &mut Desk) {}
 

@@ -287,6 +287,9 @@ impl Introductions {
         desk.mail_all(&FromCluster::Introductions(News::Down));
     }
 
+    /// Of some ids that were unreached it is known now who made them.
+    pub(super) fn handle_roll(&mut self, _desk: &mut Desk) {}
+
     /// Time has passed.
     pub(super) fn handle_tick(&mut self, _desk: &mut Desk) {}
 

@@ -129,7 +129,9 @@ impl Cluster {
             (Some(Awaited::Mail(host, relation)), Reply::Failed) => {
                 self.desk.hosts.handle_unpublished(host, relation, now_ms);
             }
-            (Some(Awaited::Roll), Reply::List(hosts)) => self.desk.roll.handle_reply(hosts),
+            (Some(Awaited::Roll), Reply::List(hosts)) => self.handle_roll(hosts),
+            // It is read again with the next connection, or soon.
+            (Some(Awaited::Roll), _) => self.desk.roll.handle_failed(),
             (Some(Awaited::Pairing(awaited)), reply) => {
                 self.pairing.handle_reply(awaited, reply, &mut self.desk)
             }
@@ -144,8 +146,7 @@ impl Cluster {
                 self.introductions.handle_reply(awaited, reply, &mut self.desk)
             }
             (Some(Awaited::Pipes(awaited)), reply) => self.pipes.handle_reply(awaited, reply, &mut self.desk),
-            // A roll that could not be read is read again with the next connection, or in its time.
-            (Some(Awaited::Roll | Awaited::Mail(..)) | None, _) => {}
+            (Some(Awaited::Mail(..)) | None, _) => {}
         }
         self.settle();
     }
@@ -215,9 +216,6 @@ impl Cluster {
     pub fn handle_tick(&mut self, now_ms: u64) {
         self.desk.now_ms = now_ms;
         self.desk.hosts.handle_tick(now_ms);
-        if self.can_ask && self.desk.roll.is_due(now_ms) {
-            self.call_the_roll();
-        }
         self.settle();
         self.pairing.handle_tick(&mut self.desk);
         self.rendezvous.handle_tick(&mut self.desk);
@@ -255,6 +253,18 @@ impl Cluster {
     #[must_use]
     pub fn hosts(&self) -> &Hosts {
         &self.desk.hosts
+    }
+
+    /// Redis has said which hosts there are.
+    fn handle_roll(&mut self, hosts: &[Vec<u8>]) {
+        if self.desk.roll.handle_reply(hosts) {
+            self.pairing.handle_roll(&mut self.desk);
+            self.rendezvous.handle_roll(&mut self.desk);
+            self.directory.handle_roll(&mut self.desk);
+            self.rooms.handle_roll(&mut self.desk);
+            self.introductions.handle_roll(&mut self.desk);
+            self.pipes.handle_roll(&mut self.desk);
+        }
     }
 
     fn call_the_roll(&mut self) {
@@ -352,6 +362,9 @@ impl Cluster {
             }
         }
         self.say_how_it_stands();
+        if self.can_ask && self.desk.roll.is_due(self.desk.now_ms) {
+            self.call_the_roll();
+        }
     }
 
     /// A relation has ended.

@@ -220,6 +220,12 @@ impl Rendezvous {
     /// Redis cannot be worked with. What it was asked has failed, or will; whoever is there stays until it is back.
     pub(super) fn handle_down(&mut self, _desk: &mut Desk) {}
 
+    /// Of some ids that were unreached it is known now who made them.
+    pub(super) fn handle_roll(&mut self, desk: &mut Desk) {
+        self.settle_hosts(desk);
+        self.take_turns(desk);
+    }
+
     /// Time has passed.
     pub(super) fn handle_tick(&mut self, desk: &mut Desk) {
         if desk.now_ms.saturating_sub(self.retried_ms) >= RENDEZVOUS_RETRY_MS {

@@ -2,14 +2,16 @@
 //! that is left over in Redis is told from one that another kind of server made.
 //!
 //! `parlor:hosts` is a sorted set of host ids, scored by when each was last seen, by Redis' own clock. It is read with
-//! each connection and every [`HOST_ROLL_MS`], which also says that we are still there. Redis that restarts empty loses
+//! each connection, every [`HOST_ROLL_MS`], and when an id is met of a host that is not known; that also says that we are
+//! still there. Redis that restarts empty loses
 //! it, and with it the ids that it would be asked about.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use super::{Command, Script};
 use crate::id::HostId;
-use crate::limits::{HOST_ROLL_AGE_S, HOST_ROLL_MS};
+use crate::limits::{HOST_HEARTBEAT_MS, HOST_ROLL_AGE_S, HOST_ROLL_MS, STRANGERS_MAX};
 
 /// KEYS: the roll. ARGV: a host's id; how many seconds a host is remembered. Returns the ids of all.
 static SCRIPT: Script = Script { source: include_str!("scripts/roll.lua") };
@@ -18,20 +20,39 @@ static SCRIPT: Script = Script { source: include_str!("scripts/roll.lua") };
 #[derive(Debug, Default)]
 pub(super) struct Roll {
     hosts: BTreeSet<HostId>,
+    /// Not on the roll when it was last asked about them: no hosts of ours.
+    strangers: BTreeSet<HostId>,
+    /// Met in an id, and perhaps on a roll that we have not read yet.
+    wondered: RefCell<BTreeSet<HostId>>,
+    /// Those that the roll is being read for.
+    asked: BTreeSet<HostId>,
+    is_asking: bool,
     /// It was read over the connection that there is now.
     is_read: bool,
     asked_ms: u64,
 }
 
+/// What the roll says of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// There is or was such a host.
+    Ours,
+    /// There is none.
+    Stranger,
+    /// It is not known yet, and will be asked.
+    Unknown,
+}
+
 impl Roll {
     /// The connection for commands is new.
     pub(super) fn handle_connected(&mut self) {
-        self.is_read = false;
+        (self.is_read, self.is_asking) = (false, false);
     }
 
     /// What to ask Redis, which puts this host on the roll.
     pub(super) fn command(&mut self, me: HostId, now_ms: u64) -> Command {
-        self.asked_ms = now_ms;
+        (self.asked_ms, self.is_asking) = (now_ms, true);
+        self.asked = std::mem::take(self.wondered.get_mut());
         Command::Run {
             script: &SCRIPT,
             keys: vec![b"parlor:hosts".to_vec()],
@@ -41,27 +62,55 @@ impl Roll {
 
     /// Whether it is time to ask again.
     pub(super) fn is_due(&self, now_ms: u64) -> bool {
-        self.is_read && now_ms.saturating_sub(self.asked_ms) >= HOST_ROLL_MS
+        let since_ms = now_ms.saturating_sub(self.asked_ms);
+        let is_wondering =
+            !self.wondered.borrow().is_empty() && (self.is_read || since_ms >= HOST_HEARTBEAT_MS);
+        !self.is_asking && (is_wondering || self.is_read && since_ms >= HOST_ROLL_MS)
     }
 
-    /// Redis has answered. What is no host id is left out.
-    pub(super) fn handle_reply(&mut self, hosts: &[Vec<u8>]) {
+    /// Redis has answered. What is no host id is left out. True: hosts are known now that were wondered about.
+    pub(super) fn handle_reply(&mut self, hosts: &[Vec<u8>]) -> bool {
         self.hosts = hosts.iter().filter_map(|text| HostId::parse(text)).collect();
-        self.is_read = true;
+        (self.is_read, self.is_asking) = (true, false);
+        let asked = std::mem::take(&mut self.asked);
+        // Ids may be anything: what was found out is forgotten, and found out again.
+        if self.strangers.len() >= STRANGERS_MAX {
+            self.strangers.clear();
+        }
+        let is_news = !asked.is_empty();
+        self.strangers.extend(asked.into_iter().filter(|host| !self.hosts.contains(host)));
+        is_news
+    }
+
+    /// Redis has not answered.
+    pub(super) fn handle_failed(&mut self) {
+        (self.is_read, self.is_asking) = (false, false);
+        self.wondered.get_mut().append(&mut self.asked);
     }
 
     /// A host was heard.
     pub(super) fn add(&mut self, host: HostId) {
         self.hosts.insert(host);
+        self.strangers.remove(&host);
+    }
+
+    /// What is known of a host.
+    pub(super) fn entry(&self, host: HostId) -> Entry {
+        if self.hosts.contains(&host) {
+            return Entry::Ours;
+        }
+        if self.strangers.contains(&host) {
+            return Entry::Stranger;
+        }
+        let mut wondered = self.wondered.borrow_mut();
+        if wondered.len() < STRANGERS_MAX {
+            wondered.insert(host);
+        }
+        Entry::Unknown
     }
 
     /// Whether it was read over the connection that there is now.
     pub(super) fn is_read(&self) -> bool {
         self.is_read
-    }
-
-    /// Whether there was such a host.
-    pub(super) fn has(&self, host: HostId) -> bool {
-        self.hosts.contains(&host)
     }
 }
