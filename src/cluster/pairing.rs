@@ -211,8 +211,10 @@ impl Pairing {
         }
     }
 
-    /// A relation to another host has begun.
-    pub(super) fn handle_host_found(&mut self, _host: HostId, _desk: &mut Desk) {}
+    /// A relation to another host has begun: whom it has on the list can be asked for.
+    pub(super) fn handle_host_found(&mut self, _host: HostId, desk: &mut Desk) {
+        self.look_again(desk);
+    }
 
     /// A relation to another host has ended. It may begin again; after [`Why::is_final`] it will not.
     pub(super) fn handle_host_gone(&mut self, gone: HostId, _why: Why, desk: &mut Desk) {

@@ -305,6 +305,13 @@ impl Pairing {
         }
     }
 
+    /// There may be others on the list by now.
+    pub(super) fn look_again(&mut self, desk: &mut Desk) {
+        if self.lent.is_some_and(|lent| lent.stage == Stage::Listed) {
+            self.meet(true, desk);
+        }
+    }
+
     /// Time has passed.
     pub(super) fn retry(&mut self, desk: &mut Desk) {
         let Some(lent) = &self.lent else { return };
