@@ -131,6 +131,25 @@ pub const HOST_LETTERS_MAX: usize = 65_536;
 /// have 32 MiB to catch up with.
 pub const HOST_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Who waits for a partner alone is lent to the cluster after one to two times so many milliseconds. Two that come
+/// within that time cost Redis nothing, and a client is on the list in Redis within 50 ms (protocols.md section 6).
+pub const PAIRING_REMINDER_MS: u64 = 10;
+/// Those who came after one who is lent are matched without it when the cluster does not give it back for so long.
+pub const PAIRING_RECALL_MS: u64 = 250;
+/// Another host that was asked for its client is given up after so many milliseconds; if it answers later, its client
+/// waits anew.
+pub const PAIRING_ASK_MS: u64 = 1_000;
+/// A host with a waiter on the list looks for others there so often, in milliseconds.
+pub const PAIRING_RETRY_MS: u64 = 1_000;
+/// A waiter that somebody has taken waits anew if no match follows for so long. Each entry in that time stands for a
+/// loan, and a host lends one waiter at a time, each after [`PAIRING_REMINDER_MS`] at least.
+pub const PAIRING_MATCH_MS: u64 = 2_000;
+/// Most ids that are kept to be taken off the list when Redis is back. More stay there until somebody takes them, and
+/// finds that they are nobody's.
+pub const PAIRING_LEFTOVERS_MAX: usize = 1_024;
+/// Most matches of foreign servers that wait for a word of our shards. One more is answered by `partner-left`.
+pub const PAIRING_CLAIMS_MAX: usize = 65_536;
+
 /// Commands that wait for Redis or its replies. One more fails at once: nobody waits for a Redis that does not keep
 /// up, and a letter that cannot be sent ends the relation to its host, which is told to all whom it concerns.
 pub const REDIS_COMMANDS_MAX: usize = 65_536;
@@ -288,6 +307,7 @@ const _: () = assert!(CONTROL_PAYLOAD_MAX <= 125);
 const _: () = assert!(PIPE_OUTBOX_BYTES_LOW < PIPE_OUTBOX_BYTES_HIGH);
 const _: () = assert!(CLOSE_DEADLINE_MS > 2 * TICK_MS);
 const _: () = assert!(HOST_HEARTBEAT_MS < HOST_PATH_GAP_MS && HOST_PATH_GAP_MS < HOST_SILENCE_MS);
+const _: () = assert!(2 * PAIRING_REMINDER_MS < TICK_MS && PAIRING_ASK_MS < PAIRING_MATCH_MS);
 const _: () = assert!(HOST_PROOF_MS <= HOST_WEDGED_MS, "who is wedged is not ready");
 const _: () = assert!(HOST_FRAME_BYTES_MAX + HOST_MAIL_BYTES < REDIS_COMMAND_BYTES_MAX);
 const _: () = assert!(RENDEZVOUS_RENEWAL_MS < RENDEZVOUS_EXPIRY_S * 1_000);

@@ -140,6 +140,10 @@ numbers! {
     letters_dropped, Counter, "parlor_letters_dropped_total", "Letters to hosts whose relation has ended.";
     messages_refused, Counter, "parlor_host_messages_refused_total", "Messages in our channels that are none.";
     rendezvous_ignored, Counter, "parlor_rendezvous_ignored_total", "What others published or said to rendezvous that is nothing.";
+    pairing_matches, Counter, "parlor_pairing_distant_matches_total", "Waiters that were matched with one of another host or server.";
+    pairing_commands, Counter, "parlor_pairing_commands_total", "Commands sent to Redis for pairing, letters not counted.";
+    pairing_dropped, Counter, "parlor_pairing_ids_dropped_total", "Ids taken off the list of waiters that were nobody's.";
+    pairing_ignored, Counter, "parlor_pairing_signals_ignored_total", "What others said about pairing that makes no sense.";
     mail_waiting, Gauge, "parlor_cluster_mail_waiting", "Mail for shards that waits for room in a ring.";
     panics, Counter, "parlor_cluster_panics_total", "Panics over Redis and other hosts.";
 }

@@ -240,7 +240,7 @@ fn what_redis_does_is_counted() {
     ] {
         assert!(metric_in(&answer, name) > 0, "{name}");
     }
-    assert_eq!(metric_in(&answer, "parlor_redis_subscriptions"), 2);
+    assert_eq!(metric_in(&answer, "parlor_redis_subscriptions"), 3);
     for name in
         ["parlor_redis_replies_failed_total", "parlor_redis_reconnects_total", "parlor_cluster_panics_total"]
     {

@@ -1,5 +1,5 @@
-//! Letters between hosts, over a real Redis: two servers, and a third host that the test plays and that says what the
-//! queue will say.
+//! Letters between hosts, over a real Redis: two servers, and for one test a third host that the test plays and that says
+//! whatever it likes.
 
 mod support;
 
@@ -41,26 +41,13 @@ fn id_of(client: &Client) -> ClientId {
     ClientId::parse(client.id.as_bytes()).expect("an id of ours")
 }
 
-/// A client that waits, as the queue knows it: on its shard's first ticket.
-fn waiting(client: &mut Client) -> Waiter {
-    client.send(AVAILABLE);
-    client.expect_nothing();
-    Waiter { client: id_of(client), ticket: Ticket::new(0) }
-}
-
-/// Brings clients of two hosts together as the queue does, through a neighbour that both know.
-fn pair_up(redis: &Redis, one: &mut Client, other: &mut Client) -> Neighbour {
-    let (older, newer) = (waiting(one), waiting(other));
-    let mut neighbour = Neighbour::start(redis, NEIGHBOUR);
-    for id in [older.client, newer.client] {
-        neighbour.wait_for_host(id.host());
+/// Brings clients of two hosts together.
+fn pair_up(one: &mut Client, other: &mut Client) {
+    for client in [&mut *one, &mut *other] {
+        client.send(AVAILABLE);
     }
-    let room = RoomId::new(&mut Entropy::from_seed([7; 32]));
-    let offer = Letter::Note(Note::Offer { room, older, newer });
-    neighbour.post(newer.client.host(), newer.client.shard(), offer);
     let rooms = (one.expect_matched_with(other), other.expect_matched_with(one));
     assert_eq!(rooms.0.room, rooms.1.room);
-    neighbour
 }
 
 fn check_relay(one: &mut Client, other: &mut Client, sdp: &str) {
@@ -74,7 +61,7 @@ fn partners_on_two_hosts_hear_each_other(setup: Setup) {
     here.wait_for_metric("parlor_hosts", 1);
     there.wait_for_metric("parlor_hosts", 1);
     let (mut one, mut other) = (Client::connect(&here), Client::connect(&there));
-    let _neighbour = pair_up(&redis, &mut one, &mut other);
+    pair_up(&mut one, &mut other);
     let long = format!("\"{}\"", "x".repeat(300_000));
     for sdp in ["1.50", &long, "null"] {
         check_relay(&mut one, &mut other, sdp);
@@ -106,7 +93,7 @@ fn a_host_that_dies_has_left_its_partners(setup: Setup) {
     let redis = Redis::start();
     let (here, there) = (server(setup, &redis), server(Setup::EPOLL_1, &redis));
     let (mut one, mut other) = (Client::connect(&here), Client::connect(&there));
-    let _neighbour = pair_up(&redis, &mut one, &mut other);
+    pair_up(&mut one, &mut other);
     there.signal(Signal::KILL);
     one.expect(PARTNER_LEFT);
     here.wait_for_log("is gone: it is silent");
@@ -116,7 +103,7 @@ fn a_host_that_leaves_has_left_its_partners_at_once(setup: Setup) {
     let redis = Redis::start();
     let (here, there) = (server(setup, &redis), server(Setup::EPOLL_1, &redis));
     let (mut one, mut other) = (Client::connect(&here), Client::connect(&there));
-    let _neighbour = pair_up(&redis, &mut one, &mut other);
+    pair_up(&mut one, &mut other);
     there.signal(Signal::TERM);
     one.expect(PARTNER_LEFT);
     let log = here.log();
@@ -129,8 +116,7 @@ fn a_redis_that_restarts_ends_what_went_through_it() {
     let mut redis = Redis::start();
     let (here, there) = (server(Setup::EPOLL_1, &redis), server(Setup::IO_URING_1, &redis));
     let (mut one, mut other) = (Client::connect(&here), Client::connect(&there));
-    let neighbour = pair_up(&redis, &mut one, &mut other);
-    drop(neighbour);
+    pair_up(&mut one, &mut other);
     redis.stop();
     one.expect(PARTNER_LEFT);
     other.expect(PARTNER_LEFT);
@@ -138,20 +124,7 @@ fn a_redis_that_restarts_ends_what_went_through_it() {
     here.wait_for_metric("parlor_hosts", 1);
     there.wait_for_metric("parlor_hosts", 1);
     let (mut one, mut other) = (Client::connect(&here), Client::connect(&there));
-    // Each host's only shard has given its first ticket away: these wait on the second.
-    for client in [&mut one, &mut other] {
-        client.send(AVAILABLE);
-        client.expect_nothing();
-    }
-    let waiter = |client: &Client| Waiter { client: id_of(client), ticket: Ticket::new(1) };
-    let (older, newer) = (waiter(&one), waiter(&other));
-    let mut neighbour = Neighbour::start(&redis, NEIGHBOUR + 1);
-    neighbour.wait_for_host(newer.client.host());
-    let room = RoomId::new(&mut Entropy::from_seed([8; 32]));
-    let offer = Letter::Note(Note::Offer { room, older, newer });
-    neighbour.post(newer.client.host(), newer.client.shard(), offer);
-    one.expect_matched_with(&other);
-    other.expect_matched_with(&one);
+    pair_up(&mut one, &mut other);
     check_relay(&mut one, &mut other, "2");
 }
 
@@ -227,7 +200,7 @@ fn how_long_a_frame_takes() {
     let redis = Redis::start();
     let (here, there) = (server(Setup::EPOLL_1, &redis), server(Setup::EPOLL_1, &redis));
     let (mut one, mut other) = (Client::connect(&here), Client::connect(&there));
-    let _neighbour = pair_up(&redis, &mut one, &mut other);
+    pair_up(&mut one, &mut other);
     let (mut local_one, mut local_other) = support::pair(&here);
     for (name, one, other) in
         [("one host", &mut local_one, &mut local_other), ("two hosts", &mut one, &mut other)]

@@ -73,9 +73,10 @@ impl Cluster {
         let mut desk = Desk::new(settings, Hosts::new(me, settings.planted, now_ms), metrics, now_ms);
         desk.subscribe(HEARTBEAT_CHANNEL.to_vec());
         desk.subscribe(own_channel.clone());
+        let pairing = Pairing::new(&mut desk);
         Self {
             desk,
-            pairing: Pairing::default(),
+            pairing,
             rendezvous: Rendezvous::default(),
             directory: Directory::default(),
             rooms: Rooms::default(),

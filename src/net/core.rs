@@ -182,6 +182,15 @@ async fn tick(core: Rc<Core>) {
     }
 }
 
+/// Tells the shard once that some time has passed.
+async fn remind(core: Rc<Core>, after_ms: u64) {
+    monoio::time::sleep(Duration::from_millis(after_ms)).await;
+    core.begin_turn();
+    let now_ms = core.now_ms();
+    core.guarded("a reminder came", |shard| shard.handle_reminder(now_ms));
+    core.end_turn_soon();
+}
+
 /// Ends a turn whenever another thread rings.
 async fn answer_bell(core: Rc<Core>) {
     let bell = core.mailbox.borrow().bell().try_clone_to_owned().and_then(Socket::new);
@@ -267,6 +276,7 @@ impl Core {
         loop {
             self.handle_mail(&mut room_for_mail);
             self.flush();
+            self.set_reminder();
             self.deliver_mail();
             if room_for_mail == 0 {
                 // Clients get their turn; the bell brings us back.
@@ -372,6 +382,12 @@ impl Core {
         self.guarded_for(slot, || {
             self.shard.borrow_mut().handle_response(slot, &answer.bytes, answer.keep_alive);
         });
+    }
+
+    fn set_reminder(self: &Rc<Self>) {
+        if let Some(after_ms) = self.shard.borrow_mut().poll_reminder() {
+            monoio::spawn(remind(Rc::clone(self), after_ms));
+        }
     }
 
     fn deliver_mail(&self) {

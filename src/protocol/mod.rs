@@ -158,6 +158,8 @@ pub enum Action {
         /// What it says.
         note: pairing::Note,
     },
+    /// Ask the cluster this, for the queue.
+    Ask(pairing::Errand),
 }
 
 /// The actions of one input, in the order in which they are to be carried out.

@@ -19,11 +19,15 @@
 //! If either waits no longer, its shard sends [`Note::Declined`] to the other's, whose client waits anew unless it has
 //! gone as well: only a client's own shard knows, so no ghost gets into the queue or is matched.
 
+mod queue;
+
 use super::{Action, Actions, Address, Part, parts, reply};
 use crate::id::{ClientId, Entropy, RoomId};
 use crate::limits::USER_ID_BYTES_MAX;
 use crate::plant::{Plant, Planted};
 use crate::wire::envelope::{Envelope, Kind, NotJson};
+use queue::Queue;
+pub use queue::{Errand, Loan};
 
 /// Which of a client's waits a note is about: a client that left the queue and came back waits on another ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +160,16 @@ impl State {
     /// Whether the client waits for a partner.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        matches!(self.standing, Standing::Waiting(_))
+        self.ticket().is_some()
+    }
+
+    /// What the client waits on, if it waits.
+    #[must_use]
+    pub fn ticket(&self) -> Option<Ticket> {
+        match self.standing {
+            Standing::Waiting(ticket) => Some(ticket),
+            Standing::Idle | Standing::Paired { .. } => None,
+        }
     }
 
     /// The user id that the client gave.
@@ -172,22 +185,44 @@ pub struct Pairing {
     /// `REQUEUE_ON_PARTNER_LEAVE`.
     requeue: bool,
     next_ticket: u64,
-    /// The queue: two in it are matched at once, so it never holds more than one.
-    waiting: Option<Waiter>,
+    queue: Queue,
     planted: Planted,
 }
 
 impl Pairing {
-    /// `requeue`: who was left by a partner waits again at once.
+    /// `requeue`: who was left by a partner waits again at once. `has_cluster`: who finds no partner on this host is
+    /// lent to the cluster.
     #[must_use]
-    pub fn new(requeue: bool, planted: Planted) -> Self {
-        Self { requeue, next_ticket: 0, waiting: None, planted }
+    pub fn new(requeue: bool, has_cluster: bool, planted: Planted) -> Self {
+        Self { requeue, next_ticket: 0, queue: Queue::new(has_cluster, planted), planted }
     }
 
-    /// Who waits in the queue; for checks.
+    /// Who has waited longest in the queue, lent or not; for checks.
     #[must_use]
     pub fn waiting(&self) -> Option<ClientId> {
-        self.waiting.map(|waiter| waiter.client)
+        self.queue.oldest()
+    }
+
+    /// Whether [`Pairing::handle_reminder`] is to be called in [`crate::limits::PAIRING_REMINDER_MS`] milliseconds. Says
+    /// so once.
+    #[must_use]
+    pub fn poll_reminder(&mut self) -> bool {
+        self.queue.poll_reminder()
+    }
+
+    /// At the queue's home: time has passed.
+    pub fn handle_reminder(&mut self, entropy: &mut Entropy, out: &mut Actions) {
+        self.queue.handle_reminder(entropy, out);
+    }
+
+    /// At the queue's home: the cluster gives back who was lent.
+    pub fn handle_recalled(&mut self, loan: Loan, entropy: &mut Entropy, out: &mut Actions) {
+        self.queue.handle_recalled(loan, entropy, out);
+    }
+
+    /// At the queue's home: who was lent is somebody else's now.
+    pub fn handle_taken(&mut self, loan: Loan, entropy: &mut Entropy, out: &mut Actions) {
+        self.queue.handle_taken(loan, entropy, out);
     }
 
     /// A client has connected.
@@ -247,16 +282,15 @@ impl Pairing {
         out: &mut Actions,
     ) {
         match note {
-            Note::Wait(waiter) => self.handle_wait(waiter, entropy, out),
-            Note::Unwait(waiter) => {
-                self.waiting.take_if(|waiting| *waiting == waiter);
-            }
+            Note::Wait(waiter) => self.queue.handle_wait(waiter, entropy, out),
+            Note::Unwait(waiter) => self.queue.handle_unwait(waiter, entropy, out),
             Note::Offer { room, older, newer } => handle_offer(state, room, older, newer, out),
             Note::Accepted { room, older, newer } => handle_accepted(state, room, older, newer, out),
             Note::Matched { room, partner, newer } => self.handle_matched(state, room, partner, newer, out),
             Note::Declined(waiter) => {
-                if state.is_some_and(|state| state.standing == Standing::Waiting(waiter.ticket)) {
-                    out.push(notify(Address::Queue, Note::Wait(waiter)));
+                // On a new ticket: whatever else is said about the old one comes too late.
+                if let Some(state) = state.filter(|state| state.ticket() == Some(waiter.ticket)) {
+                    self.wait(state, waiter.client, out);
                 }
             }
             Note::PartnerLeft { room, to } => self.handle_partner_left(state, room, to, out),
@@ -276,22 +310,6 @@ impl Pairing {
         self.next_ticket += 1;
         state.standing = Standing::Waiting(ticket);
         out.push(notify(Address::Queue, Note::Wait(Waiter { client: me, ticket })));
-    }
-
-    /// At the queue's home. A client that comes back after a refused match stands at the head again, since whoever
-    /// waits now came later.
-    fn handle_wait(&mut self, newer: Waiter, entropy: &mut Entropy, out: &mut Actions) {
-        match self.waiting.take() {
-            Some(older) if older.client != newer.client => {
-                let room = RoomId::new(entropy);
-                out.push(notify(Address::Client(newer.client), Note::Offer { room, older, newer }));
-                if self.planted.is(Plant::QueueTellsBoth) {
-                    let matched = Note::Matched { room, partner: older.client, newer };
-                    out.push(notify(Address::Client(newer.client), matched));
-                }
-            }
-            _ => self.waiting = Some(newer),
-        }
     }
 
     /// At the newer one's shard.

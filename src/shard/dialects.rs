@@ -122,7 +122,7 @@ impl Tables {
     pub(super) fn new(settings: &Settings) -> Self {
         let (limits, seed) = (&settings.limits, settings.key_seed);
         Self {
-            pairing: Pairing::new(settings.requeue_on_partner_leave, settings.planted),
+            pairing: Pairing::new(settings.requeue_on_partner_leave, settings.has_cluster, settings.planted),
             rendezvous: Rendezvous::new(seed).with_neighbours(settings.has_cluster),
             directory: Directory::new(seed),
             rooms: Rooms::new(limits.room_timeout_ms),
@@ -258,8 +258,12 @@ impl Shard {
             Action::Reply(_) | Action::Send { .. } | Action::Confirm { .. } => 1,
             Action::Broadcast { to, .. } => to.len(),
             // What goes to another host is counted there.
-            Action::SendFar { .. } => 0,
-            Action::Close { .. } | Action::Ignore | Action::Forward { .. } | Action::Notify { .. } => 0,
+            Action::SendFar { .. }
+            | Action::Close { .. }
+            | Action::Ignore
+            | Action::Forward { .. }
+            | Action::Notify { .. }
+            | Action::Ask(_) => 0,
         };
         self.counters.rendezvous_sent.add(actions.iter().map(receivers).sum::<usize>() as u64);
     }
@@ -372,6 +376,7 @@ impl Shard {
                 }
                 Action::Ignore => self.counters.ignored.add(1),
                 Action::Forward { to, room, parts } => self.forward(slot, to, room, &parts, message),
+                Action::Ask(errand) => self.ask_for_queue(errand),
                 Action::Notify { to: Address::Queue, note } => self.post(PAIRING_HOME, Mail::Note(note)),
                 Action::Notify { to: Address::Client(id), note } => {
                     if id.host() == self.settings.host {

@@ -12,10 +12,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::Shard;
-use super::clients::Stage;
-use super::dialects::Dialect;
-use super::mail::{Mail, Parcel};
+use super::mail::Parcel;
 use crate::buffers::Transit;
+use crate::cluster::pairing::Request;
 use crate::cluster::{FromCluster, Letter, Relation, ToCluster};
 use crate::id::{ClientId, HostId, RoomId, ShardIndex, Slot};
 use crate::limits::{COPY_MAX, HOST_FRAME_BYTES_MAX};
@@ -86,8 +85,7 @@ impl Shard {
     /// from that follows here.
     pub(super) fn post_note(&mut self, to: ClientId, note: Note) {
         if !self.post_letter(to.host(), to.shard(), Letter::Note(note), None) {
-            let here = self.router.here();
-            self.post(here, Mail::Note(note));
+            self.post_foreign_note(note);
         }
     }
 
@@ -110,9 +108,16 @@ impl Shard {
         bytes.extend_from_slice(header.as_bytes());
         protocol::write(parts, message, |piece| bytes.extend_from_slice(piece));
         let Ok(charge) = self.buffers.transit(bytes.into()) else { return self.doom_busy(from) };
-        let letter = Letter::Frame { to, room, frame: charge.bytes().clone() };
-        // Of a partner whose host is gone we have taken leave already.
-        self.post_letter(to.host(), to.shard(), letter, Some(charge));
+        let (frame, shard) = (charge.bytes().clone(), to.shard());
+        let mail = match self.neighbours.relations.get(&to.host()).copied() {
+            Some(relation) => {
+                let letter = Letter::Frame { to, room, frame };
+                ToCluster::Letter { to: to.host(), relation, shard, letter }
+            }
+            // A foreign partner. Of one whose host is gone we have taken leave already.
+            None => ToCluster::Pairing(Request::Frame { to, room, frame }),
+        };
+        self.router.post_to_cluster(Parcel { mail, charge: Some(charge) }, &mut self.buffers);
     }
 
     /// Sends a letter to a shard of another host. False: that host is gone, and nothing was sent.
@@ -176,13 +181,5 @@ impl Shard {
         self.lose_rooms_host(host);
         self.lose_introductions_host(host);
         self.lose_pipes_host(host);
-        for slot in self.clients.slots() {
-            let Some(client) = self.clients.at(slot) else { continue };
-            let Stage::Open(Dialect::Pairing(state)) = &client.stage else { continue };
-            if let Some((room, _)) = state.partner().filter(|(_, partner)| partner.host() == host) {
-                let to = client.id;
-                self.receive_note(Note::PartnerLeft { room, to });
-            }
-        }
     }
 }

@@ -143,7 +143,8 @@ fn frame(len: usize) -> Letter {
 #[test]
 fn channels_have_the_names_of_the_layout() {
     let host = Host::new(0xabc, 1);
-    assert_eq!(host.channels, [b"parlor:heartbeat".to_vec(), b"parlor:host:00000abc".to_vec()]);
+    let names = [b"parlor:heartbeat".to_vec(), b"parlor:host:00000abc".to_vec(), b"webrtc:signal".to_vec()];
+    assert_eq!(host.channels, names);
 }
 
 #[test]

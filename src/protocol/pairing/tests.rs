@@ -14,7 +14,7 @@ struct Table {
 
 fn table() -> Table {
     Table {
-        pairing: Pairing::new(true, Planted::default()),
+        pairing: Pairing::new(true, false, Planted::default()),
         entropy: Entropy::from_seed([3; 32]),
         parser: Parser::default(),
     }
@@ -222,9 +222,13 @@ fn a_match_with_an_older_one_who_is_gone_puts_the_newer_back() {
     let (_, mut b, wait_b) = two_that_wait(&mut table);
     let accepted = table.accepted(wait_b, &mut b);
     let declined = only_note(&table.note(accepted, None));
-    assert_eq!(only_note(&table.note(declined, Some(&mut b))), wait_b, "b waits on");
+    let waits_on = only_note(&table.note(declined, Some(&mut b)));
+    assert!(matches!((waits_on, wait_b), (Note::Wait(now), Note::Wait(before))
+        if now.client == b.0 && now.ticket != before.ticket));
+    assert_eq!(table.note(declined, Some(&mut b)), [], "what is said about the old ticket comes too late");
     table.says(&mut b, r#"{"type":"leave"}"#);
-    assert_eq!(table.note(declined, Some(&mut b)), [], "unless b has gone too");
+    let Note::Wait(waiter) = waits_on else { unreachable!() };
+    assert_eq!(table.note(Note::Declined(waiter), Some(&mut b)), [], "b has gone too");
 }
 
 #[test]

@@ -1,0 +1,55 @@
+//! The list of waiters in Redis, which the originals share (protocols.md section 6): LPUSH at the left, RPOP at the right.
+
+use crate::cluster::desk::Desk;
+use crate::cluster::{Command, Reply, Script};
+use crate::id::ClientId;
+
+/// KEYS: the list. ARGV: ours; 1 if it should be there already. Returns `met` and another's id, `waits` or `missing`.
+static MEET: Script = Script { source: include_str!("../scripts/meet.lua") };
+/// KEYS: the list. ARGV: ids. Returns `waits`.
+static PUT_BACK: Script = Script { source: include_str!("../scripts/put_back.lua") };
+
+/// What became of our waiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met<'a> {
+    /// Both are off the list; this is the other's id, if it is one.
+    Other(&'a [u8]),
+    /// It is on the list, and nobody else.
+    Waits,
+    /// Somebody has taken it.
+    Missing,
+    /// It is not known.
+    Unknown,
+}
+
+impl<'a> Met<'a> {
+    pub(super) fn read(reply: &'a Reply) -> Self {
+        let Reply::List(items) = reply else { return Self::Unknown };
+        match items.as_slice() {
+            [word, other] if word == b"met" => Self::Other(other),
+            [word] if word == b"waits" => Self::Waits,
+            [word] if word == b"missing" => Self::Missing,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Our waiter meets the oldest other, or is on the list. `is_listed`: it should be there already.
+pub(super) fn meet(ours: ClientId, is_listed: bool, desk: &Desk) -> Command {
+    let flag = if is_listed { b"1".to_vec() } else { b"0".to_vec() };
+    Command::Run { script: &MEET, keys: vec![key(desk)], arguments: vec![ours.text().to_vec(), flag] }
+}
+
+/// Puts ids back where they were taken, the oldest last.
+pub(super) fn put_back(ids: Vec<Vec<u8>>, desk: &Desk) -> Command {
+    Command::Run { script: &PUT_BACK, keys: vec![key(desk)], arguments: ids }
+}
+
+/// Takes our waiter off the list. 0: it was not there.
+pub(super) fn remove(ours: ClientId, desk: &Desk) -> Command {
+    Command::ListRemove { key: key(desk), member: ours.text().to_vec() }
+}
+
+fn key(desk: &Desk) -> Vec<u8> {
+    if desk.has_public_layouts { b"webrtc:waiting".to_vec() } else { b"parlor:waiting".to_vec() }
+}
