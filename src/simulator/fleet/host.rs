@@ -49,6 +49,8 @@ pub(super) struct Host {
     /// Which client is in which slot, by shard.
     slots: Vec<Vec<Option<usize>>>,
     ticked_ms: u64,
+    /// When each shard is to be reminded, if it wants to be.
+    reminders: Vec<Option<u64>>,
     pub(super) metrics: Arc<ClusterMetrics>,
     trace: Option<fn(std::fmt::Arguments<'_>)>,
 }
@@ -85,6 +87,7 @@ impl Host {
             flights: VecDeque::new(),
             slots: vec![Vec::new(); shards],
             ticked_ms: now_ms,
+            reminders: vec![None; shards],
             metrics,
             trace: setup.trace,
         }
@@ -171,6 +174,18 @@ impl Host {
             sent.push((client, bytes));
         }
         sent
+    }
+
+    /// A shard is told the time, and reminded of what it wanted to be reminded of.
+    pub(super) fn tick(&mut self, shard: usize, now_ms: u64) {
+        self.shards[shard].handle_tick(now_ms);
+        if self.reminders[shard].is_some_and(|due_ms| due_ms <= now_ms) {
+            self.reminders[shard] = None;
+            self.shards[shard].handle_reminder(now_ms);
+        }
+        if let Some(after_ms) = self.shards[shard].poll_reminder() {
+            self.reminders[shard].get_or_insert(now_ms + after_ms);
+        }
     }
 
     /// A shard's mail goes into the rings.

@@ -345,7 +345,7 @@ impl Fleet {
         }
         has_worked |= self.read(at, shard);
         if let Some(host) = &mut self.hosts[at] {
-            host.shards[shard].handle_tick(now_ms);
+            host.tick(shard, now_ms);
         }
         self.settle(at, shard);
         self.send(at, shard);
@@ -454,6 +454,12 @@ impl Fleet {
             let under_way = host.under_way();
             if !under_way.is_empty() {
                 fail(format!("not at rest: {under_way}"));
+            }
+        }
+        for host in self.hosts.iter().flatten() {
+            trace!(self, "{:?}", host.cluster);
+            for shard in &host.shards {
+                trace!(self, "{:?}", shard);
             }
         }
         match self.setup.spoken {
