@@ -11,6 +11,9 @@ use super::{Command, Script};
 use crate::id::HostId;
 use crate::limits::{HOST_ROLL_AGE_S, HOST_ROLL_MS};
 
+/// The sorted set of host ids.
+pub(super) const ROLL_KEY: &[u8] = b"parlor:hosts";
+
 /// KEYS: the roll. ARGV: a host's id; how many seconds a host is remembered. Returns the ids of all.
 static SCRIPT: Script = Script { source: include_str!("scripts/roll.lua") };
 
@@ -34,7 +37,7 @@ impl Roll {
         self.asked_ms = now_ms;
         Command::Run {
             script: &SCRIPT,
-            keys: vec![b"parlor:hosts".to_vec()],
+            keys: vec![ROLL_KEY.to_vec()],
             arguments: vec![me.to_string().into_bytes(), HOST_ROLL_AGE_S.to_string().into_bytes()],
         }
     }
