@@ -13,6 +13,9 @@ use super::{Command, Script};
 use crate::id::HostId;
 use crate::limits::{HOST_HEARTBEAT_MS, HOST_ROLL_AGE_S, HOST_ROLL_MS, STRANGERS_MAX};
 
+/// The sorted set of host ids.
+pub(super) const ROLL_KEY: &[u8] = b"parlor:hosts";
+
 /// KEYS: the roll. ARGV: a host's id; how many seconds a host is remembered. Returns the ids of all.
 static SCRIPT: Script = Script { source: include_str!("scripts/roll.lua") };
 
@@ -55,7 +58,7 @@ impl Roll {
         self.asked = std::mem::take(self.wondered.get_mut());
         Command::Run {
             script: &SCRIPT,
-            keys: vec![b"parlor:hosts".to_vec()],
+            keys: vec![ROLL_KEY.to_vec()],
             arguments: vec![me.to_string().into_bytes(), HOST_ROLL_AGE_S.to_string().into_bytes()],
         }
     }

@@ -121,7 +121,7 @@ impl Pairing {
         let is_meeting = |lent: &&mut Lent| lent.stage == Stage::Meeting(question);
         let Some(lent) = self.lent.as_mut().filter(is_meeting) else {
             // Our waiter is gone meanwhile, or meets others.
-            if let Met::Other(other) = met {
+            if let Some(other) = met.other() {
                 put_back(vec![other.to_vec()], desk);
             }
             return;
@@ -131,7 +131,14 @@ impl Pairing {
         lent.stage = if met == Met::Waits { Stage::Listed } else { Stage::Kept };
         let is_recalled = lent.is_recalled;
         match met {
-            Met::Other(other) => self.handle_other(other, desk),
+            Met::Ours(other) => {
+                // Its host may be newer than what we have read and heard.
+                if let Some(id) = ClientId::parse(other) {
+                    desk.roll.add(id.host());
+                }
+                self.handle_other(other, desk);
+            }
+            Met::Foreign(other) => self.handle_other(other, desk),
             Met::Missing => self.hand_over(true, desk),
             Met::Waits if is_recalled => self.remove(desk),
             Met::Unknown if is_recalled => self.give_back(desk),

@@ -1,10 +1,12 @@
 //! The list of waiters in Redis, which the originals share (protocols.md section 6): LPUSH at the left, RPOP at the right.
 
 use crate::cluster::desk::Desk;
+use crate::cluster::roll::ROLL_KEY;
 use crate::cluster::{Command, Reply, Script};
 use crate::id::ClientId;
 
-/// KEYS: the list. ARGV: ours; 1 if it should be there already. Returns `met` and another's id, `waits` or `missing`.
+/// KEYS: the list; the roll of hosts. ARGV: ours; 1 if it should be there already. Returns `met`, another's id and whether
+/// the roll has its host; or `waits` or `missing`.
 static MEET: Script = Script { source: include_str!("../scripts/meet.lua") };
 /// KEYS: the list. ARGV: ids. Returns `waits`.
 static PUT_BACK: Script = Script { source: include_str!("../scripts/put_back.lua") };
@@ -12,8 +14,10 @@ static PUT_BACK: Script = Script { source: include_str!("../scripts/put_back.lua
 /// What became of our waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Met<'a> {
-    /// Both are off the list; this is the other's id, if it is one.
-    Other(&'a [u8]),
+    /// Both are off the list; this is the other's id, if it is one. The roll has the host that made it.
+    Ours(&'a [u8]),
+    /// As before, but the roll has no such host.
+    Foreign(&'a [u8]),
     /// It is on the list, and nobody else.
     Waits,
     /// Somebody has taken it.
@@ -26,10 +30,19 @@ impl<'a> Met<'a> {
     pub(super) fn read(reply: &'a Reply) -> Self {
         let Reply::List(items) = reply else { return Self::Unknown };
         match items.as_slice() {
-            [word, other] if word == b"met" => Self::Other(other),
+            [word, other, maker] if word == b"met" && maker == b"ours" => Self::Ours(other),
+            [word, other, maker] if word == b"met" && maker == b"foreign" => Self::Foreign(other),
             [word] if word == b"waits" => Self::Waits,
             [word] if word == b"missing" => Self::Missing,
             _ => Self::Unknown,
+        }
+    }
+
+    /// Whom it has met.
+    pub(super) fn other(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Ours(other) | Self::Foreign(other) => Some(other),
+            Self::Waits | Self::Missing | Self::Unknown => None,
         }
     }
 }
@@ -37,7 +50,11 @@ impl<'a> Met<'a> {
 /// Our waiter meets the oldest other, or is on the list. `is_listed`: it should be there already.
 pub(super) fn meet(ours: ClientId, is_listed: bool, desk: &Desk) -> Command {
     let flag = if is_listed { b"1".to_vec() } else { b"0".to_vec() };
-    Command::Run { script: &MEET, keys: vec![key(desk)], arguments: vec![ours.text().to_vec(), flag] }
+    Command::Run {
+        script: &MEET,
+        keys: vec![key(desk), ROLL_KEY.to_vec()],
+        arguments: vec![ours.text().to_vec(), flag],
+    }
 }
 
 /// Puts ids back where they were taken, the oldest last.
