@@ -118,6 +118,7 @@ impl Cluster {
             Connection::Subscriptions => {
                 (self.hears_all, self.hears_own) = (false, false);
                 self.desk.hosts.handle_unsubscribed(now_ms);
+                self.pairing.handle_unsubscribed();
             }
         }
         self.settle();

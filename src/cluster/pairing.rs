@@ -226,9 +226,13 @@ impl Pairing {
         self.begin(desk);
     }
 
+    /// The subscriptions are lost, and made anew with the next connection.
+    pub(super) fn handle_unsubscribed(&mut self) {
+        self.hears_signals = false;
+    }
+
     /// Redis cannot be worked with. What it was asked has failed, or will.
     pub(super) fn handle_down(&mut self, desk: &mut Desk) {
-        self.hears_signals = false;
         self.keep(desk);
         self.foreigners.handle_down(desk);
     }
