@@ -98,6 +98,22 @@ pub const HOST_LETTERS_MAX: usize = 65_536;
 /// have 32 MiB to catch up with.
 pub const HOST_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Longest name of the directory, in bytes (protocols.md section 3).
+pub const DIRECTORY_NAME_BYTES_MAX: usize = 64;
+/// Most names that a host knows of the directory's list. More are not shown to its clients.
+pub const DIRECTORY_NAMES_MAX: usize = 1 << 20;
+/// A login waits so long for Redis, in milliseconds; then its client is closed 1013 `server busy`. `create` and `join`
+/// in rooms wait as long, and are then answered as if there was no room.
+pub const ANSWER_MS_MAX: u64 = 10_000;
+/// The directory's list is not read again sooner because of what is published, in milliseconds; and a login that is to
+/// be asked again is asked so often.
+pub const DIRECTORY_PAUSE_MS: u64 = 500;
+/// Changes and letters that wait while the directory's list is read. A change over it is read with the list once more; a
+/// letter over it ends the relation to its host, so that the loss is not silent.
+pub const DIRECTORY_WAITING_MAX: usize = 65_536;
+/// Bytes of such letters.
+pub const DIRECTORY_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Commands that wait for Redis or its replies. One more fails at once: nobody waits for a Redis that does not keep
 /// up, and a letter that cannot be sent ends the relation to its host, which is told to all whom it concerns.
 pub const REDIS_COMMANDS_MAX: usize = 65_536;

@@ -141,6 +141,15 @@ pub enum Action {
         /// The message.
         parts: Parts,
     },
+    /// Ask the cluster about a name. Nothing of the client is read until it has its answer.
+    Directory(directory::Ask),
+    /// Send this to peers of the directory on other hosts, from the client that the input is about.
+    Distant {
+        /// The receivers.
+        to: directory::Distant,
+        /// The message.
+        parts: Parts,
+    },
     /// Tell the queue, or a partner's shard.
     Notify {
         /// Where the note goes.

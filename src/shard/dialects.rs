@@ -124,7 +124,7 @@ impl Tables {
         Self {
             pairing: Pairing::new(settings.requeue_on_partner_leave, settings.planted),
             rendezvous: Rendezvous::new(seed),
-            directory: Directory::new(seed),
+            directory: Directory::new(seed, settings.has_cluster),
             rooms: Rooms::new(limits.room_timeout_ms),
             introductions: Introductions::new(seed),
             pipes: Pipes::new(limits.pipe_hold_ms, Arc::clone(&settings.held_pipes), seed),
@@ -248,7 +248,12 @@ impl Shard {
         let receivers = |action: &Action| match action {
             Action::Reply(_) | Action::Send { .. } | Action::Confirm { .. } => 1,
             Action::Broadcast { to, .. } => to.len(),
-            Action::Close { .. } | Action::Ignore | Action::Forward { .. } | Action::Notify { .. } => 0,
+            Action::Close { .. }
+            | Action::Ignore
+            | Action::Forward { .. }
+            | Action::Notify { .. }
+            | Action::Directory(_)
+            | Action::Distant { .. } => 0,
         };
         self.counters.rendezvous_sent.add(actions.iter().map(receivers).sum::<usize>() as u64);
     }
@@ -347,6 +352,8 @@ impl Shard {
                     }
                 }
                 Action::Ignore => self.counters.ignored.add(1),
+                Action::Directory(ask) => self.ask_directory(slot, ask),
+                Action::Distant { to, parts } => self.send_to_peers(slot, to, &parts, message),
                 Action::Forward { to, room, parts } => self.forward(slot, to, room, &parts, message),
                 Action::Notify { to: Address::Queue, note } => self.post(PAIRING_HOME, Mail::Note(note)),
                 Action::Notify { to: Address::Client(id), note } => {
