@@ -108,6 +108,9 @@ pub const ANSWER_MS_MAX: u64 = 10_000;
 /// The directory's list is not read again sooner because of what is published, in milliseconds; and a login that is to
 /// be asked again is asked so often.
 pub const DIRECTORY_PAUSE_MS: u64 = 500;
+/// Where Redis has lost the directory's list, peers of other hosts that are there have so long to be in it again, in
+/// milliseconds, before they are told to be gone.
+pub const DIRECTORY_DOUBT_MS: u64 = 2_000;
 /// Changes and letters that wait while the directory's list is read. A change over it is read with the list once more; a
 /// letter over it ends the relation to its host, so that the loss is not silent.
 pub const DIRECTORY_WAITING_MAX: usize = 65_536;

@@ -441,12 +441,18 @@ fn a_login_waits_for_redis(setup: Setup) {
     d.expect_close(1013, "server busy");
     let took = start.elapsed();
     assert!(took > Duration::from_secs(9) && took < Duration::from_secs(10) + SLACK, "{took:?}");
-    // Who goes before there is an answer has never been there.
+    // Who goes before there is an answer leaves nothing behind.
     let mut e = open(&here, "e");
     e.send(&login("e"));
     e.reset();
     redis.run();
-    wait_until("the names that are there to be restored", || names_in(&redis) == 2);
+    wait_until("the names that are there to be restored", || {
+        get(here.address, "/healthz").body.contains(r#""clients":2,"#) && names_in(&redis) == 2
+    });
+    for peer in [&mut a, &mut c] {
+        let heard = peer.drain();
+        assert!(heard.is_empty() || heard == [connected("e"), disconnected("e")], "{heard:?}");
+    }
     let mut e = join(&here, "e", &["a", "c", "e"]);
     for peer in [&mut a, &mut c] {
         peer.expect(&connected("e"));

@@ -16,7 +16,7 @@
 mod list;
 mod own;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
@@ -26,7 +26,9 @@ use super::desk::{Awaited as AnyAwaited, Desk, Maker};
 use super::hosts::Why;
 use super::{Command, FromCluster, Letter as AnyLetter, Reply, Script};
 use crate::id::{ClientId, HostId, ShardIndex};
-use crate::limits::{DIRECTORY_PAUSE_MS, DIRECTORY_WAITING_BYTES_MAX, DIRECTORY_WAITING_MAX};
+use crate::limits::{
+    DIRECTORY_DOUBT_MS, DIRECTORY_PAUSE_MS, DIRECTORY_WAITING_BYTES_MAX, DIRECTORY_WAITING_MAX,
+};
 use crate::protocol::lobby;
 pub use list::Entry;
 use list::{Change, List};
@@ -128,6 +130,8 @@ pub(super) struct Directory {
     /// Whom the home shard was told of. Names are never in it twice.
     shown: BTreeMap<ClientId, Arc<str>>,
     shown_names: BTreeMap<Arc<str>, ClientId>,
+    /// Those of them whom Redis has lost; their hosts put them back.
+    doubted: BTreeSet<ClientId>,
     /// What hosts that are gone have left was removed since the list was last read.
     is_swept: bool,
 }
@@ -226,6 +230,7 @@ impl Directory {
         // The shard takes leave of them by itself.
         self.shown_names.retain(|_, client| client.host() != host);
         self.shown.retain(|client, _| client.host() != host);
+        self.doubted.retain(|client| client.host() != host);
         self.waiting.retain(|waiting| !matches!(waiting, Waiting::Letter(from, _) if *from == host));
         self.waiting_bytes = self.waiting.iter().map(Waiting::len).sum();
         if why.is_final() {
@@ -265,6 +270,11 @@ impl Directory {
             return self.read_again(desk);
         }
         self.own.ask_again(desk);
+        if desk.now_ms.saturating_sub(self.read_ms) >= DIRECTORY_DOUBT_MS {
+            for client in std::mem::take(&mut self.doubted) {
+                self.drop_shown(client, News::Went(client), desk);
+            }
+        }
         if !self.is_swept && desk.hosts.hears_all() {
             self.sweep(desk);
         }
@@ -346,6 +356,7 @@ impl Directory {
 
     /// The list as Redis has it: what differs is told, then what has waited is handled.
     fn replace(&mut self, list: List, sequence: u64, desk: &mut Desk) {
+        let has_lost = sequence < self.applied;
         (self.list, self.applied, self.is_current, self.is_swept) = (list, sequence, true, false);
         self.promised = None;
         for (client, name) in self.shown.clone() {
@@ -354,9 +365,10 @@ impl Directory {
             }
             if client.host() == desk.me {
                 self.own.mark_missing(client);
+            } else if has_lost {
+                self.doubted.insert(client);
             } else {
-                self.hide(client);
-                self.tell(News::Went(client), desk);
+                self.drop_shown(client, News::Went(client), desk);
             }
         }
         let entries = self.list.entries().filter(|entry| self.is_visible(entry, desk)).cloned().collect();
@@ -451,6 +463,7 @@ impl Directory {
     /// Tells the home shard of entries.
     fn show(&mut self, entries: Vec<Entry>, desk: &mut Desk) {
         for entry in &entries {
+            self.doubted.remove(&entry.client);
             self.own.mark_present(entry.client);
             let holder = self.shown_names.get(&entry.name).copied().filter(|holder| *holder != entry.client);
             if let Some(holder) = holder {
@@ -466,6 +479,7 @@ impl Directory {
     }
 
     fn hide(&mut self, client: ClientId) -> Option<Arc<str>> {
+        self.doubted.remove(&client);
         let name = self.shown.remove(&client)?;
         self.shown_names.remove(&name);
         Some(name)
