@@ -117,6 +117,13 @@ pub const DIRECTORY_WAITING_MAX: usize = 65_536;
 /// Bytes of such letters.
 pub const DIRECTORY_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Ids that are tried for a new room before one of all that are free is looked for.
+pub const ROOM_CANDIDATES: usize = 8;
+/// What rooms could not ask Redis is asked again so often, in milliseconds.
+pub const ROOM_PAUSE_MS: u64 = 500;
+/// Hosts that have said to be in a room that a client of this host may be about to come to. More are not remembered.
+pub const ROOM_KNOCKS_MAX: usize = 1_024;
+
 /// Commands that wait for Redis or its replies. One more fails at once: nobody waits for a Redis that does not keep
 /// up, and a letter that cannot be sent ends the relation to its host, which is told to all whom it concerns.
 pub const REDIS_COMMANDS_MAX: usize = 65_536;

@@ -39,9 +39,9 @@ const LIST: &[u8] = b"parlor:directory";
 const SEQUENCE: &[u8] = b"parlor:directory:sequence";
 
 /// KEYS of all: the hash, the counter. ARGV: a client's id, its name. Returns nothing that matters.
-static LOGOUT: Script = Script { source: include_str!("scripts/logout.lua") };
+static LOGOUT: Script = Script { source: include_str!("scripts/directory_logout.lua") };
 /// Returns names and entries in turn, and the counter.
-static NAMES: Script = Script { source: include_str!("scripts/names.lua") };
+static NAMES: Script = Script { source: include_str!("scripts/directory_list.lua") };
 
 /// What a shard asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

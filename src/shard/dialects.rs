@@ -125,7 +125,7 @@ impl Tables {
             pairing: Pairing::new(settings.requeue_on_partner_leave, settings.planted),
             rendezvous: Rendezvous::new(seed),
             directory: Directory::new(seed, settings.has_cluster),
-            rooms: Rooms::new(limits.room_timeout_ms),
+            rooms: Rooms::new(limits.room_timeout_ms, settings.has_cluster),
             introductions: Introductions::new(seed),
             pipes: Pipes::new(limits.pipe_hold_ms, Arc::clone(&settings.held_pipes), seed),
             introduction_bytes: 0,
@@ -253,7 +253,10 @@ impl Shard {
             | Action::Forward { .. }
             | Action::Notify { .. }
             | Action::Directory(_)
-            | Action::Distant { .. } => 0,
+            | Action::Distant { .. }
+            | Action::Rooms(_)
+            | Action::RoomNote(..)
+            | Action::RoomSignal { .. } => 0,
         };
         self.counters.rendezvous_sent.add(actions.iter().map(receivers).sum::<usize>() as u64);
     }
@@ -325,7 +328,7 @@ impl Shard {
             Dialect::Directory(mut state) => {
                 self.tables.directory.handle_leave(&mut state, id, &mut actions);
             }
-            Dialect::Rooms(mut state) => self.tables.rooms.handle_leave(&mut state, id),
+            Dialect::Rooms(mut state) => self.tables.rooms.handle_leave(&mut state, id, &mut actions),
             Dialect::Introduction(state) => self.tables.introductions.handle_leave(&state, id),
             Dialect::Pipe(pipe) => self.leave_pipe(id, *pipe, parting),
         }
@@ -354,6 +357,11 @@ impl Shard {
                 Action::Ignore => self.counters.ignored.add(1),
                 Action::Directory(ask) => self.ask_directory(slot, ask),
                 Action::Distant { to, parts } => self.send_to_peers(slot, to, &parts, message),
+                Action::Rooms(ask) => self.ask_rooms(slot, ask),
+                Action::RoomNote(host, note) => self.post_room_note(host, note),
+                Action::RoomSignal { key, hosts, parts } => {
+                    self.send_room_signal(slot, key, &hosts, &parts, message);
+                }
                 Action::Forward { to, room, parts } => self.forward(slot, to, room, &parts, message),
                 Action::Notify { to: Address::Queue, note } => self.post(PAIRING_HOME, Mail::Note(note)),
                 Action::Notify { to: Address::Client(id), note } => {

@@ -11,7 +11,7 @@ use crate::limits::{ANSWER_MS_MAX, DIRECTORY_PAUSE_MS};
 
 /// ARGV: a client's id, its name, the id of one who may have it and is gone. Returns a number, or the id of the one who has
 /// it.
-static LOGIN: Script = Script { source: include_str!("../scripts/login.lua") };
+static LOGIN: Script = Script { source: include_str!("../scripts/directory_login.lua") };
 
 /// One client.
 #[derive(Debug)]
