@@ -14,14 +14,12 @@
 //! for nothing and hears nothing.
 
 mod list;
+mod mail;
 mod own;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes};
-
-use super::codec::{Error, Reader};
 use super::desk::{Awaited as AnyAwaited, Desk, Maker};
 use super::hosts::Why;
 use super::{Command, FromCluster, Letter as AnyLetter, Reply, Script};
@@ -32,6 +30,8 @@ use crate::limits::{
 use crate::protocol::lobby;
 pub use list::Entry;
 use list::{Change, List};
+pub use mail::{Letter, News, Request};
+pub(super) use mail::{put, take};
 use own::Own;
 
 /// The hash, and the channel.
@@ -42,53 +42,6 @@ const SEQUENCE: &[u8] = b"parlor:directory:sequence";
 static LOGOUT: Script = Script { source: include_str!("scripts/directory_logout.lua") };
 /// Returns names and entries in turn, and the counter.
 static NAMES: Script = Script { source: include_str!("scripts/directory_list.lua") };
-
-/// What a shard asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
-    /// This client wants this name. [`News::Came`], [`News::Refused`] or [`News::Busy`] follows.
-    Login {
-        /// Who.
-        client: ClientId,
-        /// A good name.
-        name: Arc<str>,
-    },
-    /// This client is gone.
-    Logout(ClientId),
-}
-
-/// What the directory's home is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
-    /// These are in the list from now on, or at another place of it.
-    Came(Vec<Entry>),
-    /// This peer of another host is not in the list any more.
-    Went(ClientId),
-    /// The name that this client of ours wants, or had, is another's.
-    Refused(ClientId),
-    /// This client's login could not be asked about in time.
-    Busy(ClientId),
-    /// A finished frame from a peer of another host.
-    Frame {
-        /// The sender.
-        from: ClientId,
-        /// The receiver; none for all of this host.
-        to: Option<ClientId>,
-        /// Header and payload, as they go onto the wire.
-        frame: Bytes,
-    },
-}
-
-/// A finished frame from a peer to those of another host, for the cluster of that host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
-    /// The sender.
-    pub from: ClientId,
-    /// The receiver; none for all of the host.
-    pub to: Option<ClientId>,
-    /// Header and payload, as they go onto the wire.
-    pub frame: Bytes,
-}
 
 /// What a reply is awaited for.
 #[derive(Debug)]
@@ -522,51 +475,6 @@ fn keys() -> Vec<Vec<u8>> {
 fn log_out(client: ClientId, name: &str, desk: &mut Desk) {
     let arguments = vec![client.text().to_vec(), name.as_bytes().to_vec()];
     desk.command(Command::Run { script: &LOGOUT, keys: keys(), arguments });
-}
-
-impl Letter {
-    /// Bytes that it refers to.
-    #[must_use]
-    pub(super) fn len(&self) -> usize {
-        self.frame.len()
-    }
-}
-
-impl News {
-    /// Bytes that it refers to.
-    #[must_use]
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Came(entries) => entries.iter().map(|entry| size_of::<Entry>() + entry.name.len()).sum(),
-            Self::Frame { frame, .. } => frame.len(),
-            Self::Went(_) | Self::Refused(_) | Self::Busy(_) => 0,
-        }
-    }
-}
-
-/// Writes a letter: the sender, whether there is one receiver and which, the frame behind its length.
-pub(super) fn put(bytes: &mut Vec<u8>, letter: &Letter) {
-    bytes.put_u128(letter.from.to_bits());
-    bytes.put_u8(u8::from(letter.to.is_some()));
-    if let Some(to) = letter.to {
-        bytes.put_u128(to.to_bits());
-    }
-    bytes.put_u32(letter.frame.len() as u32);
-    bytes.put_slice(&letter.frame);
-}
-
-/// Reads a letter.
-///
-/// # Errors
-/// It does not follow the layout.
-pub(super) fn take(reader: &mut Reader) -> Result<Letter, Error> {
-    let from = reader.client()?;
-    let to = match reader.u8()? {
-        0 => None,
-        1 => Some(reader.client()?),
-        kind => return Err(Error::UnknownKind(kind)),
-    };
-    Ok(Letter { from, to, frame: reader.frame()? })
 }
 
 #[cfg(test)]
