@@ -147,6 +147,13 @@ impl RoomId {
         Self((entropy.draw_u128() & !V4_MASK) | V4_BITS)
     }
 
+    /// Reads an id in the text that [`RoomId::text`] gives, and in no other spelling.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let id = Self::from_bits(Uuid::try_parse_ascii(text).ok()?.as_u128())?;
+        (id.text() == text).then_some(id)
+    }
+
     /// The id in text.
     #[must_use]
     pub fn text(self) -> Text {

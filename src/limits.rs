@@ -149,6 +149,31 @@ pub const PAIRING_MATCH_MS: u64 = 2_000;
 pub const PAIRING_LEFTOVERS_MAX: usize = 1_024;
 /// Most matches of foreign servers that wait for a word of our shards. One more is answered by `partner-left`.
 pub const PAIRING_CLAIMS_MAX: usize = 65_536;
+/// Longest name of the directory, in bytes (protocols.md section 3).
+pub const DIRECTORY_NAME_BYTES_MAX: usize = 64;
+/// Most names that a host knows of the directory's list. More are not shown to its clients.
+pub const DIRECTORY_NAMES_MAX: usize = 1 << 20;
+/// A login waits so long for Redis, in milliseconds; then its client is closed 1013 `server busy`. `create` and `join`
+/// in rooms wait as long, and are then answered as if there was no room.
+pub const ANSWER_MS_MAX: u64 = 10_000;
+/// The directory's list is not read again sooner because of what is published, in milliseconds; and a login that is to
+/// be asked again is asked so often.
+pub const DIRECTORY_PAUSE_MS: u64 = 500;
+/// Where Redis has lost the directory's list, peers of other hosts that are there have so long to be in it again, in
+/// milliseconds, before they are told to be gone.
+pub const DIRECTORY_DOUBT_MS: u64 = 2_000;
+/// Changes and letters that wait while the directory's list is read. A change over it is read with the list once more; a
+/// letter over it ends the relation to its host, so that the loss is not silent.
+pub const DIRECTORY_WAITING_MAX: usize = 65_536;
+/// Bytes of such letters.
+pub const DIRECTORY_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Ids that are tried for a new room before one of all that are free is looked for.
+pub const ROOM_CANDIDATES: usize = 8;
+/// What rooms could not ask Redis is asked again so often, in milliseconds.
+pub const ROOM_PAUSE_MS: u64 = 500;
+/// Hosts that have said to be in a room that a client of this host may be about to come to. More are not remembered.
+pub const ROOM_KNOCKS_MAX: usize = 1_024;
 
 /// Commands that wait for Redis or its replies. One more fails at once: nobody waits for a Redis that does not keep
 /// up, and a letter that cannot be sent ends the relation to its host, which is told to all whom it concerns.

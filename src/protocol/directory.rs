@@ -2,6 +2,11 @@
 //!
 //! What goes from one peer to another is the message as it came in, but for who sent it: that is said by the server
 //! alone, so every `from` of the sender's own is left out and the true one is written in front of the closing brace.
+//!
+//! A directory of several hosts is one list (section 6): who may have a name is asked elsewhere, and what comes of it is
+//! in `shared.rs`.
+
+mod shared;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,72 +14,85 @@ use std::sync::Arc;
 use ahash::RandomState;
 
 use super::{Action, Actions, PARTS_MAX, Part, Parts, parts, reply};
-use crate::id::ClientId;
+use crate::id::{ClientId, HostId};
+use crate::limits::DIRECTORY_NAME_BYTES_MAX;
 use crate::wire::Span;
 use crate::wire::close::CloseCode;
 use crate::wire::envelope::{Envelope, Field, Kind, NotJson};
+pub use shared::{Ask, Distant};
 
 /// The answer to whoever says something before the login.
 pub const NOT_LOGGED_IN: &str = r#"{"type":"error","error":"not_logged_in"}"#;
 /// The answer to each message over the limit of a window.
 pub const RATE_LIMIT: &str = r#"{"type":"error","error":"rate_limit_exceeded"}"#;
 
-/// Longest name in bytes.
-const NAME_BYTES_MAX: usize = 64;
-
 /// What the directory knows of one client. Not logged in at first.
 #[derive(Debug, Default)]
 pub struct State {
     login: Option<Login>,
+    /// Its login is being asked about.
+    is_asking: bool,
 }
 
 const _: () = assert!(size_of::<State>() <= 32);
 
 #[derive(Debug)]
 struct Login {
-    /// Its key among the peers.
+    /// Its place in the list, but for who it is.
     number: u64,
     name: Arc<str>,
 }
 
-/// A client that is logged in.
-#[derive(Debug)]
-struct Peer {
-    client: ClientId,
-    name: Arc<str>,
-}
+/// The order of logins: their number, and who it is where two have the same.
+type Rank = (u64, ClientId);
 
 /// All who are logged in.
 #[derive(Debug)]
 pub struct Directory {
-    /// By the number of their login, so in its order.
-    peers: BTreeMap<u64, Peer>,
-    /// The same by their names, which peers choose: a keyed hash.
+    /// Those of this host, in the order of their logins.
+    peers: BTreeMap<Rank, Arc<str>>,
+    /// Those of other hosts, likewise.
+    distant: BTreeMap<Rank, Arc<str>>,
+    /// The numbers of those of other hosts.
+    numbers: BTreeMap<ClientId, u64>,
+    /// How many of each other host there are; no entry has none.
+    hosts: BTreeMap<HostId, usize>,
+    /// All by their names, which peers choose: a keyed hash.
     clients: HashMap<Arc<str>, ClientId, RandomState>,
     next_number: u64,
+    /// Whether there are other hosts, so that names are asked for.
+    is_shared: bool,
 }
 
 impl Directory {
-    /// `seed`: the key of the hash.
+    /// `seed`: the key of the hash. `is_shared`: there may be other hosts, and who may have a name is asked
+    /// ([`Ask`]) and not decided here.
     #[must_use]
-    pub fn new(seed: [u64; 4]) -> Self {
+    pub fn new(seed: [u64; 4], is_shared: bool) -> Self {
         let [a, b, c, d] = seed;
-        let hash = RandomState::with_seeds(a, b, c, d);
-        Self { peers: BTreeMap::new(), clients: HashMap::with_hasher(hash), next_number: 0 }
+        Self {
+            peers: BTreeMap::new(),
+            distant: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            clients: HashMap::with_hasher(RandomState::with_seeds(a, b, c, d)),
+            next_number: 0,
+            is_shared,
+        }
     }
 
-    /// The names of all who are logged in, in the order of their logins.
+    /// The names of all of this host who are logged in, in the order of their logins.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.peers.values().map(|peer| &*peer.name)
+        self.peers.values().map(|name| &**name)
     }
 
-    /// How many are logged in.
+    /// How many of this host are logged in.
     #[must_use]
     pub fn len(&self) -> usize {
         self.peers.len()
     }
 
-    /// Whether nobody is logged in.
+    /// Whether nobody of this host is logged in.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
@@ -94,15 +112,17 @@ impl Directory {
         let kind = envelope.text_of("type").unwrap_or_default();
         match (&*kind, &state.login) {
             (b"", _) => out.push(Action::Ignore),
+            // Until there is an answer nothing of it is read.
+            (_, None) if state.is_asking => out.push(Action::Ignore),
             (b"login", Some(_)) => out.push(error(INVALID_NAME)),
             (b"login", None) => self.handle_login(state, me, envelope, out),
             (_, None) => out.push(error(NOT_LOGGED_IN)),
             (b"ping", Some(_)) => out.push(pong(unix_ms)),
-            (b"stream_started", Some(login)) => self.announce(me, STREAM_STARTED, login, out),
-            (b"stream_restored", Some(login)) => self.announce(me, STREAM_RESTORED, login, out),
-            (b"page_opened", Some(login)) => self.announce(me, PAGE_OPENED, login, out),
+            (b"stream_started", Some(login)) => self.tell_all(me, about(STREAM_STARTED, &login.name), out),
+            (b"stream_restored", Some(login)) => self.tell_all(me, about(STREAM_RESTORED, &login.name), out),
+            (b"page_opened", Some(login)) => self.tell_all(me, about(PAGE_OPENED, &login.name), out),
             (b"stream_stopped", Some(login)) => {
-                self.tell_others(me, stream_stopped(message, envelope, login), out);
+                self.tell_all(me, stream_stopped(message, envelope, login), out);
             }
             (_, Some(login)) => self.forward(me, message, envelope, login, out),
         }
@@ -110,32 +130,52 @@ impl Directory {
 
     /// A client is gone.
     pub fn handle_leave(&mut self, state: &mut State, me: ClientId, out: &mut Actions) {
+        if std::mem::take(&mut state.is_asking) {
+            return out.push(Action::Directory(Ask::Logout(me)));
+        }
         let Some(login) = state.login.take() else { return };
-        let peer = self.peers.remove(&login.number);
-        debug_assert_eq!(peer.map(|peer| peer.client), Some(me), "who is logged in is a peer");
+        let peer = self.peers.remove(&(login.number, me));
+        debug_assert!(peer.is_some(), "who is logged in is a peer");
         self.clients.remove(&login.name);
-        self.announce(me, PEER_DISCONNECTED, &login, out);
+        self.tell_here(me, about(PEER_DISCONNECTED, &login.name), out);
+        if self.is_shared {
+            out.push(Action::Directory(Ask::Logout(me)));
+        }
     }
 
     fn handle_login(&mut self, state: &mut State, me: ClientId, envelope: &Envelope<'_>, out: &mut Actions) {
         let Some(name) = name_in(envelope) else {
             return refuse(me, INVALID_NAME, CloseCode::InvalidName, "Invalid client name", out);
         };
-        if self.clients.contains_key(&name) {
-            return refuse(me, NAME_TAKEN, CloseCode::NameTaken, "Client name already taken", out);
+        // Of a name that another host has, that host knows first when it is free.
+        if self.clients.get(&name).is_some_and(|holder| !self.numbers.contains_key(holder)) {
+            return refuse_taken(me, out);
+        }
+        if self.is_shared {
+            state.is_asking = true;
+            return out.push(Action::Directory(Ask::Login { client: me, name }));
         }
         let login = Login { number: self.next_number, name };
         self.next_number += 1;
+        self.enter(state, me, login, out);
+    }
+
+    /// A client has its name.
+    fn enter(&mut self, state: &mut State, me: ClientId, login: Login, out: &mut Actions) {
         self.clients.insert(login.name.clone(), me);
-        self.peers.insert(login.number, Peer { client: me, name: login.name.clone() });
+        self.peers.insert((login.number, me), login.name.clone());
         out.push(self.login_success(&login));
-        self.announce(me, PEER_CONNECTED, &login, out);
+        self.tell_here(me, about(PEER_CONNECTED, &login.name), out);
         state.login = Some(login);
     }
 
     fn login_success(&self, login: &Login) -> Action {
-        let mut quoted = String::with_capacity(self.peers.values().map(|peer| peer.name.len() + 3).sum());
-        for name in self.names() {
+        let mut names: Vec<(&Rank, &Arc<str>)> = self.peers.iter().chain(&self.distant).collect();
+        if !self.distant.is_empty() {
+            names.sort_unstable();
+        }
+        let mut quoted = String::with_capacity(names.iter().map(|(_, name)| name.len() + 3).sum());
+        for (_, name) in names {
             let comma = if quoted.is_empty() { "" } else { "," };
             quoted.extend([comma, "\"", name, "\""]);
         }
@@ -148,14 +188,18 @@ impl Directory {
         ])
     }
 
-    /// Tells all others what says nothing but the name of the one whom it is about.
-    fn announce(&self, me: ClientId, before_name: &'static str, login: &Login, out: &mut Actions) {
-        let told = [Part::Literal(before_name), Part::Text(login.name.clone()), Part::Literal("\"}")];
-        self.tell_others(me, parts(told), out);
+    /// Tells all others, here and elsewhere.
+    fn tell_all(&self, me: ClientId, parts: Parts, out: &mut Actions) {
+        if !self.hosts.is_empty() {
+            let to = Distant::Hosts(self.hosts.keys().copied().collect());
+            out.push(Action::Distant { to, parts: parts.clone() });
+        }
+        self.tell_here(me, parts, out);
     }
 
-    fn tell_others(&self, me: ClientId, parts: Parts, out: &mut Actions) {
-        let clients = self.peers.values().map(|peer| peer.client);
+    /// Tells all others of this host.
+    fn tell_here(&self, me: ClientId, parts: Parts, out: &mut Actions) {
+        let clients = self.peers.keys().map(|(_, client)| *client);
         let to: Vec<ClientId> = clients.filter(|client| *client != me).collect();
         if !to.is_empty() {
             out.push(Action::Broadcast { to, parts });
@@ -179,6 +223,9 @@ impl Directory {
         let to = std::str::from_utf8(&name).ok().and_then(|name| self.clients.get(name));
         out.push(match to {
             Some(to) if *to == me => Action::Reply(signed(message, envelope, login)),
+            Some(to) if self.numbers.contains_key(to) => {
+                Action::Distant { to: Distant::Client(*to), parts: signed(message, envelope, login) }
+            }
             Some(to) => Action::Send { to: *to, parts: signed(message, envelope, login) },
             None => {
                 reply([Part::Literal(TARGET_NOT_FOUND), Part::Span(target.value.clone()), Part::Literal("}")])
@@ -193,7 +240,7 @@ fn name_in(envelope: &Envelope<'_>) -> Option<Arc<str>> {
     let text = envelope.text(name.or_else(|| envelope.field("id"))?)?;
     let name = std::str::from_utf8(&text).ok()?.trim_matches(is_trimmed);
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    let is_name = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_good);
+    let is_name = (1..=DIRECTORY_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_good);
     is_name.then(|| Arc::from(name))
 }
 
@@ -207,6 +254,10 @@ fn is_trimmed(character: char) -> bool {
     }
 }
 
+fn refuse_taken(me: ClientId, out: &mut Actions) {
+    refuse(me, NAME_TAKEN, CloseCode::NameTaken, "Client name already taken", out);
+}
+
 fn refuse(me: ClientId, message: &'static str, code: CloseCode, reason: &'static str, out: &mut Actions) {
     out.push(error(message));
     out.push(Action::Close { client: me, code: Some(code), reason });
@@ -214,6 +265,11 @@ fn refuse(me: ClientId, message: &'static str, code: CloseCode, reason: &'static
 
 fn pong(unix_ms: u64) -> Action {
     reply([Part::Literal(r#"{"type":"pong","timestamp":"#), Part::Number(unix_ms), Part::Literal("}")])
+}
+
+/// What says nothing but the name of the one whom it is about.
+fn about(before_name: &'static str, name: &Arc<str>) -> Parts {
+    parts([Part::Literal(before_name), Part::Text(name.clone()), Part::Literal("\"}")])
 }
 
 fn stream_stopped(message: &[u8], envelope: &Envelope<'_>, login: &Login) -> Parts {

@@ -3,7 +3,14 @@
 //! Directory and rooms share a path, so what a client says first decides. Until then it belongs to neither, and this
 //! keeps no state of it.
 
+use crate::id::ShardIndex;
 use crate::wire::envelope::{Envelope, NotJson};
+
+/// The shard that directory and rooms live on, of this many: not that of the pairing queue, if there is another.
+#[must_use]
+pub fn home(shards: usize) -> ShardIndex {
+    ShardIndex((1 % shards) as u8)
+}
 
 /// Which of the two dialects of `/` are on (`PROTOCOLS`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

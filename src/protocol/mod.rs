@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use crate::id::{ClientId, RoomId, TEXT_LEN};
+use crate::id::{ClientId, HostId, RoomId, TEXT_LEN};
 use crate::wire::Span;
 use crate::wire::close::CloseCode;
 
@@ -148,6 +148,28 @@ pub enum Action {
         to: ClientId,
         /// The room that both are in.
         room: RoomId,
+        /// The message.
+        parts: Parts,
+    },
+    /// Ask the cluster about a name. Nothing of the client is read until it has its answer.
+    Directory(directory::Ask),
+    /// Send this to peers of the directory on other hosts, from the client that the input is about.
+    Distant {
+        /// The receivers.
+        to: directory::Distant,
+        /// The message.
+        parts: Parts,
+    },
+    /// Ask the cluster about a room. Of a client that wants one nothing is read until it has its answer.
+    Rooms(rooms::Ask),
+    /// Tell another host who has members in which room.
+    RoomNote(HostId, rooms::Note),
+    /// Send this to all members of a room on other hosts, from the client that the input is about.
+    RoomSignal {
+        /// The room.
+        key: rooms::Key,
+        /// The hosts.
+        hosts: Vec<HostId>,
         /// The message.
         parts: Parts,
     },

@@ -3,6 +3,10 @@
 //! A room outlives its members and dies of its age alone, so it has a deadline and no count. A client's place in a room
 //! carries a number that is never used again: one that is left over from a room that expired finds nobody in the
 //! room that has the same id now.
+//!
+//! Where several hosts share the ids (section 6), whether a room is there is asked elsewhere: `shared.rs`.
+
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,30 +14,46 @@ use super::{Action, Actions, Part, parts, reply};
 use crate::id::{ClientId, Entropy};
 use crate::wire::close::CloseCode;
 use crate::wire::envelope::{Envelope, NotJson};
+use shared::Shared;
+pub use shared::{Ask, Key, Note};
 
 /// Lowest room id.
 const ID_MIN: u16 = 1_000;
 /// Highest room id.
 const ID_MAX: u16 = 9_999;
 /// Most live rooms.
-const ROOMS_MAX: usize = (ID_MAX - ID_MIN) as usize + 1;
+pub const ROOMS_MAX: usize = (ID_MAX - ID_MIN) as usize + 1;
 
 /// A room, as its position in the table: its id less [`ID_MIN`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct RoomIndex(u16);
+pub struct RoomIndex(u16);
 
 impl RoomIndex {
     /// Reads a room id: exactly four digits, none of the ids below [`ID_MIN`].
-    fn parse(text: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
         let digits: &[u8; 4] = text.try_into().ok()?;
         if !digits.iter().all(u8::is_ascii_digit) {
             return None;
         }
         let id = digits.iter().fold(0, |id, digit| id * 10 + u16::from(digit - b'0'));
-        id.checked_sub(ID_MIN).map(Self)
+        Self::of(id)
     }
 
-    fn id(self) -> u64 {
+    /// The room with this id, if it is one.
+    #[must_use]
+    pub fn of(id: u16) -> Option<Self> {
+        (ID_MIN..=ID_MAX).contains(&id).then(|| Self(id - ID_MIN))
+    }
+
+    /// Draws an id of all.
+    pub fn draw(entropy: &mut Entropy) -> Self {
+        Self(entropy.below(ROOMS_MAX) as u16)
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn id(self) -> u64 {
         u64::from(ID_MIN + self.0)
     }
 
@@ -80,13 +100,23 @@ pub struct Rooms {
     /// One entry per live room: when it expires.
     deadlines: BTreeSet<(u64, RoomIndex)>,
     next_joining: u64,
+    /// What is known of other hosts, if there may be any. Then the rooms are those that have members here.
+    shared: Option<Box<Shared>>,
 }
 
 impl Rooms {
-    /// `timeout_ms`: how long a room lives after the last `create` or `join` in it.
+    /// `timeout_ms`: how long a room lives after the last `create` or `join` in it. `is_shared`: other hosts may have
+    /// rooms, and what is there is asked ([`Ask`]) and not decided here.
     #[must_use]
-    pub fn new(timeout_ms: u64) -> Self {
-        Self { timeout_ms, table: Vec::new(), free: Vec::new(), deadlines: BTreeSet::new(), next_joining: 0 }
+    pub fn new(timeout_ms: u64, is_shared: bool) -> Self {
+        Self {
+            timeout_ms,
+            table: Vec::new(),
+            free: Vec::new(),
+            deadlines: BTreeSet::new(),
+            next_joining: 0,
+            shared: is_shared.then(Box::default),
+        }
     }
 
     /// The number of live rooms.
@@ -121,11 +151,9 @@ impl Rooms {
     }
 
     /// A client is gone. Nobody is told, and its room lives on.
-    pub fn handle_leave(&mut self, state: &mut State, me: ClientId) {
-        if let Some(place) = self.place_of(state, me) {
-            self.table[place.room.position()].members.remove(&place.joining);
-        }
-        state.place = None;
+    pub fn handle_leave(&mut self, state: &mut State, me: ClientId, out: &mut Actions) {
+        self.forget_wish(me, out);
+        self.stand_up(state, me, out);
     }
 
     /// Time has come this far: rooms that are due expire, and their ids are free at once.
@@ -133,15 +161,35 @@ impl Rooms {
         while let Some(&(due_ms, index)) = self.deadlines.first()
             && due_ms <= now_ms
         {
-            self.deadlines.pop_first();
-            let room = std::mem::take(&mut self.table[index.position()]);
+            if self.shared.is_some() {
+                self.ask_for_time(index, now_ms, out);
+                continue;
+            }
+            self.end(index, out);
             self.free.push(index);
-            out.extend(room.members.into_values().map(|client| Action::Close {
-                client,
-                code: Some(CloseCode::Normal),
-                reason: "Room expired",
-            }));
         }
+    }
+
+    /// A room is no more.
+    fn end(&mut self, index: RoomIndex, out: &mut Actions) {
+        let room = std::mem::take(&mut self.table[index.position()]);
+        if let Some(due_ms) = room.due_ms {
+            self.deadlines.remove(&(due_ms, index));
+        }
+        out.extend(room.members.into_values().map(|client| Action::Close {
+            client,
+            code: Some(CloseCode::Normal),
+            reason: "Room expired",
+        }));
+    }
+
+    /// A client leaves its place, if it has one.
+    fn stand_up(&mut self, state: &mut State, me: ClientId, out: &mut Actions) {
+        if let Some(place) = self.place_of(state, me) {
+            self.table[place.room.position()].members.remove(&place.joining);
+            self.leave_if_empty(place.room, out);
+        }
+        state.place = None;
     }
 
     fn handle_create(
@@ -152,9 +200,12 @@ impl Rooms {
         entropy: &mut Entropy,
         out: &mut Actions,
     ) {
+        if self.shared.is_some() {
+            return self.wish(me, None, out);
+        }
         let Some(room) = self.draw(entropy) else { return out.push(reply([Part::Literal(NO_ROOMS)])) };
-        self.enter(state, me, room, now_ms);
-        out.push(entered(r#"{"type":"room_created","roomId":""#, room, me));
+        self.enter(state, me, room, now_ms, out);
+        out.push(entered(CREATED, room, me));
     }
 
     fn handle_join(
@@ -166,18 +217,22 @@ impl Rooms {
         out: &mut Actions,
     ) {
         let named = envelope.text_of("roomId").and_then(|id| RoomIndex::parse(&id));
+        if self.shared.is_some() && named.is_some() {
+            return self.wish(me, named, out);
+        }
         let Some(room) = named.filter(|room| self.is_live(*room)) else {
             return out.push(reply([Part::Literal(ROOM_NOT_FOUND)]));
         };
-        self.enter(state, me, room, now_ms);
-        out.push(entered(r#"{"type":"room_joined","roomId":""#, room, me));
+        self.enter(state, me, room, now_ms, out);
+        out.push(entered(JOINED, room, me));
     }
 
     fn handle_signal(&self, state: &State, me: ClientId, envelope: &Envelope<'_>, out: &mut Actions) {
         let Some(place) = self.place_of(state, me) else { return };
         let members = &self.table[place.room.position()].members;
         let to: Vec<ClientId> = members.values().copied().filter(|member| *member != me).collect();
-        if to.is_empty() {
+        let elsewhere = self.hosts_of(place.room);
+        if to.is_empty() && elsewhere.is_none() {
             return;
         }
         let mut signal = parts([Part::Literal(r#"{"type":"signal","senderId":""#), Part::Client(me)]);
@@ -189,34 +244,43 @@ impl Rooms {
             ]),
             None => signal.push(Part::Literal("\"}")),
         }
-        out.push(Action::Broadcast { to, parts: signal });
+        if let Some((key, hosts)) = elsewhere {
+            out.push(Action::RoomSignal { key, hosts, parts: signal.clone() });
+        }
+        if !to.is_empty() {
+            out.push(Action::Broadcast { to, parts: signal });
+        }
     }
 
     /// Takes an id that is free.
     fn draw(&mut self, entropy: &mut Entropy) -> Option<RoomIndex> {
         if self.table.is_empty() {
-            self.table.resize_with(ROOMS_MAX, Room::default);
+            self.make_table();
             self.free.extend((0..=ID_MAX - ID_MIN).map(RoomIndex));
         }
         let free_count = self.free.len();
         (free_count > 0).then(|| self.free.swap_remove(entropy.below(free_count)))
     }
 
+    fn make_table(&mut self) {
+        self.table.resize_with(ROOMS_MAX, Room::default);
+    }
+
     /// Moves a client into a room, whose time starts again.
-    fn enter(&mut self, state: &mut State, me: ClientId, index: RoomIndex, now_ms: u64) {
-        self.restart(index, now_ms);
+    fn enter(&mut self, state: &mut State, me: ClientId, index: RoomIndex, now_ms: u64, out: &mut Actions) {
+        self.restart(index, now_ms.saturating_add(self.timeout_ms));
         if self.place_of(state, me).is_some_and(|place| place.room == index) {
             return;
         }
-        self.handle_leave(state, me);
+        self.stand_up(state, me, out);
         let joining = self.next_joining;
         self.next_joining += 1;
         self.table[index.position()].members.insert(joining, me);
         state.place = Some(Place { room: index, joining });
     }
 
-    fn restart(&mut self, index: RoomIndex, now_ms: u64) {
-        let due_ms = now_ms.saturating_add(self.timeout_ms);
+    /// The room lives until then.
+    fn restart(&mut self, index: RoomIndex, due_ms: u64) {
         if let Some(before_ms) = self.table[index.position()].due_ms.replace(due_ms) {
             self.deadlines.remove(&(before_ms, index));
         }
@@ -246,6 +310,9 @@ fn entered(before_room: &'static str, room: RoomIndex, me: ClientId) -> Action {
     ])
 }
 
+/// Before the room's id.
+const CREATED: &str = r#"{"type":"room_created","roomId":""#;
+const JOINED: &str = r#"{"type":"room_joined","roomId":""#;
 const NO_ROOMS: &str = r#"{"type":"error","message":"No rooms available"}"#;
 const ROOM_NOT_FOUND: &str = r#"{"type":"error","message":"Room not found"}"#;
 

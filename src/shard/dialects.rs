@@ -124,8 +124,8 @@ impl Tables {
         Self {
             pairing: Pairing::new(settings.requeue_on_partner_leave, settings.has_cluster, settings.planted),
             rendezvous: Rendezvous::new(seed).with_neighbours(settings.has_cluster),
-            directory: Directory::new(seed),
-            rooms: Rooms::new(limits.room_timeout_ms),
+            directory: Directory::new(seed, settings.has_cluster),
+            rooms: Rooms::new(limits.room_timeout_ms, settings.has_cluster),
             introductions: introductions(settings),
             pipes: Pipes::new(limits.pipe_hold_ms, Arc::clone(&settings.held_pipes), seed),
             introduction_bytes: 0,
@@ -263,7 +263,12 @@ impl Shard {
             | Action::Ignore
             | Action::Forward { .. }
             | Action::Notify { .. }
-            | Action::Ask(_) => 0,
+            | Action::Ask(_)
+            | Action::Directory(_)
+            | Action::Distant { .. }
+            | Action::Rooms(_)
+            | Action::RoomNote(..)
+            | Action::RoomSignal { .. } => 0,
         };
         self.counters.rendezvous_sent.add(actions.iter().map(receivers).sum::<usize>() as u64);
     }
@@ -341,7 +346,7 @@ impl Shard {
             Dialect::Directory(mut state) => {
                 self.tables.directory.handle_leave(&mut state, id, &mut actions);
             }
-            Dialect::Rooms(mut state) => self.tables.rooms.handle_leave(&mut state, id),
+            Dialect::Rooms(mut state) => self.tables.rooms.handle_leave(&mut state, id, &mut actions),
             Dialect::Introduction(state) => {
                 if let Some(peer) = self.tables.introductions.handle_leave(&state, id) {
                     self.unregister(id, peer);
@@ -375,6 +380,13 @@ impl Shard {
                     }
                 }
                 Action::Ignore => self.counters.ignored.add(1),
+                Action::Directory(ask) => self.ask_directory(slot, ask),
+                Action::Distant { to, parts } => self.send_to_peers(slot, to, &parts, message),
+                Action::Rooms(ask) => self.ask_rooms(slot, ask),
+                Action::RoomNote(host, note) => self.post_room_note(host, note),
+                Action::RoomSignal { key, hosts, parts } => {
+                    self.send_room_signal(slot, key, &hosts, &parts, message);
+                }
                 Action::Forward { to, room, parts } => self.forward(slot, to, room, &parts, message),
                 Action::Ask(errand) => self.ask_for_queue(errand),
                 Action::Notify { to: Address::Queue, note } => self.post(PAIRING_HOME, Mail::Note(note)),

@@ -8,7 +8,7 @@ use http::Uri;
 
 use super::Settings;
 use crate::id::ShardIndex;
-use crate::protocol::{pipe, rendezvous};
+use crate::protocol::{lobby as lobby_protocol, pipe, rendezvous};
 use crate::wire::http::decode_segment;
 
 /// What a client asks to be opened.
@@ -44,7 +44,7 @@ pub const PAIRING_HOME: ShardIndex = ShardIndex(0);
 
 /// The shard that directory and rooms live on: not that of the pairing queue, if there is another.
 pub(super) fn lobby_home(shards: usize) -> ShardIndex {
-    ShardIndex((1 % shards) as u8)
+    lobby_protocol::home(shards)
 }
 
 /// The shard that introductions live on.

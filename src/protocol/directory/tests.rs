@@ -24,7 +24,7 @@ fn table(clients: u32) -> Table {
     let mut entropy = Entropy::from_seed([8; 32]);
     let mut client = |slot| ClientId::new(HostId(9), ShardIndex(0), Slot(slot), &mut entropy);
     let clients = (0..clients).map(|slot| (client(slot), State::default())).collect();
-    Table { directory: Directory::new([1, 2, 3, 4]), parser: Parser::default(), clients }
+    Table { directory: Directory::new([1, 2, 3, 4], false), parser: Parser::default(), clients }
 }
 
 /// Clients that are logged in as `a`, `b`, and so on.

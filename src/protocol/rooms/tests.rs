@@ -26,7 +26,7 @@ fn table(clients: u32) -> Table {
     let mut entropy = Entropy::from_seed([5; 32]);
     let mut client = |slot| ClientId::new(HostId(9), ShardIndex(0), Slot(slot), &mut entropy);
     let clients = (0..clients).map(|slot| (client(slot), State::default())).collect();
-    Table { rooms: Rooms::new(TIMEOUT_MS), entropy, parser: Parser::default(), clients, now_ms: 1_000 }
+    Table { rooms: Rooms::new(TIMEOUT_MS, false), entropy, parser: Parser::default(), clients, now_ms: 1_000 }
 }
 
 impl Table {
@@ -46,7 +46,9 @@ impl Table {
 
     fn leaves(&mut self, who: usize) {
         let (id, state) = &mut self.clients[who];
-        self.rooms.handle_leave(state, *id);
+        let mut out = Actions::new();
+        self.rooms.handle_leave(state, *id, &mut out);
+        assert_eq!(out, [], "nobody is told");
     }
 
     fn time_passes(&mut self, ms: u64) -> Vec<String> {
@@ -337,7 +339,7 @@ fn ids_are_drawn_from_everywhere() {
     let mut entropy = Entropy::from_seed([6; 32]);
     let mut thousands = [0; 9];
     for _ in 0..900 {
-        let index = Rooms::new(TIMEOUT_MS).draw(&mut entropy).expect("all are free");
+        let index = Rooms::new(TIMEOUT_MS, false).draw(&mut entropy).expect("all are free");
         thousands[index.position() / 1_000] += 1;
     }
     // Over four standard deviations on either side.
