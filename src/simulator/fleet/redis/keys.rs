@@ -266,6 +266,11 @@ impl Keys {
     fn sorted(&mut self, name: &str, key: &Vec<u8>, rest: &[Vec<u8>]) -> Answer {
         let sorted = value!(self, key, Sorted);
         match (name, rest) {
+            ("ZADD", [option, score_of, member]) if option == b"NX" => {
+                let is_new = !sorted.contains_key(member);
+                sorted.entry(member.clone()).or_insert_with(|| score(score_of));
+                Answer::Integer(i64::from(is_new))
+            }
             ("ZADD", pairs) if pairs.len() % 2 == 0 => {
                 let before = sorted.len();
                 for pair in pairs.chunks(2) {
