@@ -1,6 +1,7 @@
 //! The command line.
 
 mod pipe;
+mod servers;
 mod values;
 
 use std::path::PathBuf;
@@ -10,12 +11,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 pub(crate) use self::pipe::{PipeArgs, PipeLoad, PipeMode, PipeTraffic, StreamArgs};
+pub(crate) use self::servers::ServersArgs;
 use self::values::{as_seconds, as_text, at_least_one, positive, seconds};
 use crate::dialects::Dialect;
 use crate::failure::Failure;
 use crate::net::runtime::DriverChoice;
 use crate::net::target::{Target, Url};
 use crate::payload::PayloadKind;
+use crate::servers::Servers;
 
 /// Load and checks for WebRTC signaling servers that speak Parlor's protocols.
 ///
@@ -90,17 +93,12 @@ pub(crate) enum Compared {
 /// Options of one scenario against one server.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ScenarioArgs {
-    /// The server; the path counts for pairing alone
-    #[arg(long, default_value = "ws://127.0.0.1:8080/ws")]
-    pub(crate) url: Url,
+    /// Which servers.
+    #[command(flatten)]
+    pub(crate) servers: ServersArgs,
     /// What the clients speak
     #[arg(long, value_enum, default_value = "pairing")]
     pub(crate) dialect: Dialect,
-    /// Process of the server, on this host: CPU time per message and bytes per client are then read from /proc
-    ///
-    /// Bytes per client mean something only for a server that was just started: later it reuses what it has.
-    #[arg(long)]
-    pub(crate) pid: Option<u32>,
     /// Clients of `idle`, pairs of clients that `churn` keeps going at the same time, or clients of
     /// `verify --dialect directory` that log in and out all the time
     #[arg(long, value_parser = at_least_one)]
@@ -108,6 +106,11 @@ pub(crate) struct ScenarioArgs {
     /// `verify`: drops per client and second, at random: by reset, close, and as the dialect has it
     #[arg(long, value_parser = positive)]
     pub(crate) drop_rate: Option<f64>,
+    /// `verify`: a server that may be killed (kill -9) meanwhile, and started again: one of those in --url
+    ///
+    /// Its clients are then lost, and the others must be told so within 6 s.
+    #[arg(long, value_delimiter = ',', value_name = "URL")]
+    pub(crate) may_die: Vec<Url>,
     /// `verify --dialect pipes`: what the ends are [default: now one, now the other]
     #[arg(long, value_enum)]
     pub(crate) mode: Option<PipeMode>,
@@ -128,18 +131,18 @@ pub(crate) struct CompareArgs {
     /// What the clients of `relay` speak
     #[arg(long, value_enum, default_value = "pairing")]
     pub(crate) dialect: Dialect,
-    /// The first server
-    #[arg(long)]
-    pub(crate) a: Url,
-    /// The second server
-    #[arg(long)]
-    pub(crate) b: Url,
-    /// Process of the first server; start both anew if bytes per client matter
-    #[arg(long)]
-    pub(crate) a_pid: Option<u32>,
-    /// Process of the second server
-    #[arg(long)]
-    pub(crate) b_pid: Option<u32>,
+    /// The first server, or several hosts with commas between them
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) a: Vec<Url>,
+    /// The second server, or several hosts
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) b: Vec<Url>,
+    /// Process of the first server, or one of each host; start all anew if bytes per client matter
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) a_pid: Vec<u32>,
+    /// Process of the second server, or one of each host
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) b_pid: Vec<u32>,
     /// Runs against each
     #[arg(long, default_value = "5", value_parser = at_least_one)]
     pub(crate) rounds: usize,
@@ -252,18 +255,32 @@ impl TrafficArgs {
 }
 
 impl ScenarioArgs {
-    /// The server, resolved.
-    pub(crate) fn target(&self) -> Result<Target, Failure> {
-        self.common.target(&self.url)
+    /// The servers, resolved.
+    pub(crate) fn servers(&self) -> Result<Servers, Failure> {
+        self.servers.resolve(&self.common, "ws://127.0.0.1:8080/ws")
+    }
+
+    /// Of each server whether it may be killed; an error where one is named that is no server of the run.
+    pub(crate) fn may_die(&self, servers: &Servers) -> Result<Vec<bool>, Failure> {
+        let mut may_die = vec![false; servers.targets.all().len()];
+        for url in &self.may_die {
+            let is_it = |target: &Target| target.url.authority() == url.authority();
+            let Some(place) = servers.targets.all().iter().position(is_it) else {
+                return Err(Failure::Options(format!("--may-die {url}: that is no server in --url")));
+            };
+            may_die[place] = true;
+        }
+        Ok(may_die)
     }
 
     /// Refuses options that have no meaning in a scenario, so that nobody believes they had one.
     pub(crate) fn refuse_meaningless(&self, scenario: Scenario) -> Result<(), Failure> {
         use Scenario::{Churn, Idle, Relay, Verify};
         let traffic = &self.traffic;
-        let options: [(&str, bool, &[Scenario]); 8] = [
+        let options: [(&str, bool, &[Scenario]); 9] = [
             ("--clients", self.clients.is_some(), &[Idle, Churn, Verify]),
             ("--drop-rate", self.drop_rate.is_some(), &[Verify]),
+            ("--may-die", !self.may_die.is_empty(), &[Verify]),
             ("--pairs", traffic.pairs.is_some(), &[Relay, Verify]),
             ("--members", traffic.members.is_some(), &[Relay]),
             ("--in-flight", traffic.in_flight.is_some(), &[Relay, Verify]),
@@ -289,6 +306,14 @@ impl ScenarioArgs {
             return refused(&format!("--clients with --dialect {}", self.dialect.name()));
         }
         Ok(())
+    }
+}
+
+impl CompareArgs {
+    /// The two, resolved.
+    pub(crate) fn servers(&self) -> Result<[Servers; 2], Failure> {
+        let servers = |urls, pids| servers::servers(urls, pids, None, &self.common);
+        Ok([servers(&self.a, &self.a_pid)?, servers(&self.b, &self.b_pid)?])
     }
 }
 
@@ -326,7 +351,8 @@ mod tests {
         let line = "x run --scenario pairing --url ws://127.0.0.1:9/ws --pairs 5 --in-flight 3 --payload mixed \
                     --duration 1.5 --warmup 0 --threads 2 --pid 7 --io-driver epoll --json f.json";
         let (scenario, options) = scenario_args(line);
-        assert_eq!((scenario, options.pid, options.common.threads), (Scenario::Relay, Some(7), 2));
+        assert_eq!((scenario, options.common.threads), (Scenario::Relay, 2));
+        assert_eq!(options.servers.pid, [7]);
         let traffic = options.traffic.resolve();
         assert_eq!((traffic.pairs, traffic.in_flight, traffic.payload), (5, Some(3), PayloadKind::Mixed));
         assert_eq!((traffic.duration, traffic.warmup), (Duration::from_millis(1_500), Duration::ZERO));
@@ -387,7 +413,7 @@ mod tests {
     fn compare_takes_two_servers() {
         let line = "x compare --a ws://127.0.0.1:1/ws --b ws://127.0.0.1:2/ws --rounds 3 --pairs 4 --a-pid 1";
         let Command::Compare(options) = parse(line).expect("good options").command else { panic!("compare") };
-        assert_eq!((options.rounds, options.a_pid, options.b_pid), (3, Some(1), None));
+        assert_eq!((options.rounds, &options.a_pid[..], &options.b_pid[..]), (3, &[1][..], &[][..]));
         assert_eq!(options.traffic.resolve().pairs, 4);
     }
 

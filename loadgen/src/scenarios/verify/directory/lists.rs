@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
+use super::super::MEMBERS;
 use super::super::violation::Violation;
 use super::Judge;
 use super::session::{Session, Stream};
@@ -86,34 +87,53 @@ impl Judge {
         Ok(())
     }
 
-    pub(super) fn check_lists(&self, page: Option<&str>) -> Result<(), Violation> {
-        let page: Page = serde_json::from_str(page.unwrap_or_default())
-            .map_err(|error| Violation::Unknown { came: format!("GET /clients: {error}") })?;
-        let mut server = page.clients;
-        server.sort();
-        let mut due: Vec<_> =
-            self.live().filter_map(|(_, session)| session.name()).map(str::to_owned).collect();
-        due.sort();
-        let wrong = |whose: String, is: &[String], due: &[String]| {
-            let (is, due) = (format!("{} names {is:?}", is.len()), format!("{} names {due:?}", due.len()));
-            Err(Violation::WrongList { whose, is, due })
-        };
-        if server != due {
-            return wrong("the server".to_owned(), &server, &due);
-        }
-        let mut order: Option<Vec<String>> = None;
-        for (number, session) in self.live() {
-            let list = session.list();
-            let mut sorted = list.clone();
-            sorted.sort();
-            if sorted != server {
-                return wrong(format!("connection {number:08x}"), &sorted, &server);
+    /// Each server lists those that are logged in on it; one may also list all.
+    pub(super) fn check_pages(&self, pages: &[Option<&str>]) -> Result<(), Violation> {
+        let all = sorted(self.live().filter_map(|(_, session)| session.name()));
+        let several = self.placing.hosts() > 1;
+        for (host, page) in pages.iter().enumerate() {
+            if page.is_none() && several {
+                continue;
             }
-            let known = order.get_or_insert_with(|| list.clone());
-            if *known != list {
-                return wrong(format!("connection {number:08x}"), &list, known);
+            let page: Page = serde_json::from_str(page.unwrap_or_default())
+                .map_err(|error| Violation::Unknown { came: format!("GET /clients: {error}") })?;
+            let is = sorted(page.clients.iter().map(String::as_str));
+            let on_host = |session: &Session| self.placing.host(session.index, MEMBERS) == host;
+            let own = self.live().filter(|(_, session)| on_host(session));
+            let due = sorted(own.filter_map(|(_, session)| session.name()));
+            if is != due && is != all {
+                return Err(wrong_list(format!("server {}", host + 1), &is, &due));
             }
         }
         Ok(())
     }
+
+    /// Everybody knows exactly those that are there, all in the same order.
+    pub(super) fn check_lists(&self) -> Result<(), Violation> {
+        let due = sorted(self.live().filter_map(|(_, session)| session.name()));
+        let mut order: Option<Vec<String>> = None;
+        for (number, session) in self.live() {
+            let list = session.list();
+            let is = sorted(list.iter().map(String::as_str));
+            if is != due {
+                return Err(wrong_list(format!("connection {number:08x}"), &is, &due));
+            }
+            let known = order.get_or_insert_with(|| list.clone());
+            if *known != list {
+                return Err(wrong_list(format!("connection {number:08x}"), &list, known));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut names: Vec<_> = names.map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+fn wrong_list(whose: String, is: &[String], due: &[String]) -> Violation {
+    let (is, due) = (format!("{} names {is:?}", is.len()), format!("{} names {due:?}", due.len()));
+    Violation::WrongList { whose, is, due }
 }

@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 
 use self::session::{Gone, Login, Session};
 use self::words::Asking;
+use super::hosts::TOLD_WITHIN;
 use super::judge::{Count, DropKind, Turn};
 use super::label::{Bodies, Label};
 use super::violation::{Violation, is_exactly, shown};
 use crate::client::Ending;
 use crate::dialects::directory::{Event, PING};
+use crate::net::spread::Placing;
 use crate::prng::Prng;
 
 /// The least time between two messages of a client. The limit is 50 a second; what the server has not read yet, because
@@ -40,6 +42,7 @@ const AGAIN: &str = "again-";
 
 /// The judge.
 pub(super) struct Judge {
+    placing: Placing,
     bodies: Bodies,
     chance: Prng,
     /// Whether clients also ask for names that they cannot have, and send to nobody.
@@ -67,9 +70,10 @@ struct Counts {
 }
 
 impl Judge {
-    pub(super) fn new(clients: usize) -> Self {
+    pub(super) fn new(placing: Placing, clients: usize) -> Self {
         let heard_per_s = clients as f64 * clients as f64 / SPACING.as_secs_f64();
         Self {
+            placing,
             bodies: Bodies::new(),
             chance: Prng::from_entropy(),
             is_odd: true,
@@ -220,7 +224,7 @@ impl Judge {
                 let others = self.holders(&name).filter(|(number, _)| *number != turn.number);
                 let known: Vec<_> =
                     others.map(|(number, session)| (number, session.hold_at(since))).collect();
-                let may_be_taken = known.iter().any(|(_, hold)| hold.may_last(NOTICE));
+                let may_be_taken = known.iter().any(|(_, hold)| hold.may_last(NOTICE, TOLD_WITHIN));
                 let groundless =
                     || Violation::Error { code: format!("name_taken: {name}, held by {known:?}") };
                 self.session(turn.number).login =
@@ -461,12 +465,35 @@ impl super::Judge for Judge {
         session.view = BTreeMap::new();
     }
 
+    fn died(&mut self, number: u32, now: Instant) {
+        self.session(number).gone = Some(Gone { kind: DropKind::HostDied, ended_at: Some(now) });
+        self.ended(number, now);
+    }
+
+    fn forgotten(&self, died_before: Instant) -> Result<(), Violation> {
+        let died = |session: &Session| {
+            session.gone.is_some_and(|gone| {
+                gone.kind == DropKind::HostDied
+                    && gone.ended_at.is_some_and(|ended_at| ended_at < died_before)
+            })
+        };
+        for (number, session) in self.live() {
+            let all_died = |name: &&String| self.holders(name).all(|(_, holder)| died(holder));
+            if let Some(dead) = session.view.keys().find(all_died) {
+                let (whose, dead) = (format!("connection {number:08x}"), dead.clone());
+                return Err(Violation::NotTold { whose, dead });
+            }
+        }
+        Ok(())
+    }
+
     fn page(&self) -> Option<&'static str> {
         Some("/clients")
     }
 
-    fn finish(&mut self, page: Option<&str>) -> Result<(), Violation> {
-        self.check_lists(page)?;
+    fn finish(&mut self, pages: &[Option<&str>]) -> Result<(), Violation> {
+        self.check_pages(pages)?;
+        self.check_lists()?;
         self.live().try_for_each(|(number, session)| {
             self.check_streams(number, session)?;
             self.check_broadcasts(number, session)

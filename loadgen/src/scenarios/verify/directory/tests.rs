@@ -8,13 +8,14 @@ use super::super::label::Label;
 use super::super::violation::Violation;
 use super::{Judge, Login, words};
 use crate::client::Ending;
+use crate::net::spread::Placing;
 
 const A: &str = "n-00000000";
 const B: &str = "n-00000001";
 const C: &str = "n-00000002";
 
 fn court() -> Court<Judge> {
-    let mut judge = Judge::new(2);
+    let mut judge = Judge::new(Placing::ONE, 2);
     judge.is_odd = false;
     judge.broadcast_share = 0.0;
     Court::new(judge)

@@ -6,9 +6,10 @@ use super::super::court::Court;
 use super::super::judge::{DropKind, Judge as _};
 use super::super::violation::Violation;
 use super::{DOCUMENTS, Judge, message, name_of, number_of, path};
+use crate::net::spread::Placing;
 
 fn court() -> Court<Judge> {
-    let mut judge = Judge::new(4);
+    let mut judge = Judge::new(Placing::ONE, 4);
     judge.is_odd = false;
     let mut court = Court::new(judge);
     (0..3).for_each(|index| {

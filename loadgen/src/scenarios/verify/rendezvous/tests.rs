@@ -5,10 +5,11 @@ use super::super::judge::DropKind;
 use super::super::label::Label;
 use super::super::violation::Violation;
 use super::{Judge, words};
+use crate::net::spread::Placing;
 
 /// Clients 0 and 2 are wallets, 1 and 3 extensions, on one connection id; 4 is a wallet on the next one.
 fn court(in_flight: usize) -> Court<Judge> {
-    let mut judge = Judge::new(in_flight);
+    let mut judge = Judge::new(Placing::ONE, in_flight);
     judge.is_odd = false;
     Court::new(judge)
 }

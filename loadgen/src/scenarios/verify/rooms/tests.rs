@@ -8,9 +8,10 @@ use super::super::label::Label;
 use super::super::violation::Violation;
 use super::{Asked, Judge, is_uuid, signal};
 use crate::client::Ending;
+use crate::net::spread::Placing;
 
 fn court(in_flight: usize) -> Court<Judge> {
-    Court::new(Judge::new(in_flight))
+    Court::new(Judge::new(Placing::ONE, in_flight))
 }
 
 fn id(number: u32) -> String {
