@@ -75,7 +75,9 @@ pub(super) fn verify(
     let direct = |stage: &Stage| direct(options, servers, &hosts, stage);
     let (spent, tallies) =
         fleet::run(options.common.threads, options.common.io_driver, &stage, work, direct)?;
-    let counts = counts(&tallies).into_iter().chain(super::deaths(&hosts));
+    let lost = tallies.iter().map(|tally| tally.lost).sum();
+    let lost = hosts.may_any_die().then_some(("pipes_lost", "pipes lost with a host that died", lost));
+    let counts = counts(&tallies).into_iter().chain(lost).chain(super::deaths(&hosts));
     Ok(VerifyFigures::new(options, servers, counts.collect(), &spent))
 }
 
@@ -167,7 +169,6 @@ fn counts(tallies: &[Tally]) -> Vec<Count> {
         ("pipes_raw", "raw pipes among them", sum(|tally| tally.raw_pipes)),
         ("ends_replaced", "held ends replaced", sum(|tally| tally.replaced)),
         ("ends_held_anew", "ends held beside a pipe", sum(|tally| tally.held_anew)),
-        ("pipes_lost", "pipes lost with a host that died", sum(|tally| tally.lost)),
     ];
     counts.extend(Leaving::ALL.iter().map(|leaving| {
         let (key, what) = leaving.names();

@@ -179,7 +179,7 @@ impl Judge {
         };
         let (began_at, heard) = (self.clock, self.members.iter().filter_map(here).collect());
         self.member(number).enter(room, began_at, heard);
-        if self.placing.is_across() {
+        if self.placing.hosts() > 1 {
             self.newcomers.push((turn.now + ACROSS, number));
         }
     }
@@ -298,7 +298,7 @@ impl Judge {
     fn excuse(&mut self, label: &Label, now: Instant) {
         let sender = &self.members[&label.sender];
         let (host, stint) = (sender.host, sender.stint());
-        if !self.placing.is_across() || sender.room() != Some(&label.key) {
+        if self.placing.hosts() == 1 || sender.room() != Some(&label.key) {
             return;
         }
         self.newcomers.retain(|(known_at, _)| now < *known_at);
