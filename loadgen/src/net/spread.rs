@@ -25,7 +25,8 @@ pub(crate) struct Placing {
 }
 
 impl Placing {
-    /// Everybody on the one host that there is.
+    /// Everybody on one host.
+    #[cfg(test)]
     pub(crate) const ONE: Self = Self { hosts: 1, spread: Spread::Across };
 
     /// Clients are spread over this many hosts, one at least.

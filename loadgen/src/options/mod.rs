@@ -327,6 +327,7 @@ impl CommonArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::spread::{Placing, Spread};
     use clap::CommandFactory;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -396,6 +397,44 @@ mod tests {
     }
 
     #[test]
+    fn several_servers_are_named_with_commas_or_one_by_one() {
+        let urls = |line: &str| {
+            let servers = scenario_args(line).1.servers().expect("good servers");
+            (servers.urls(), servers.pids.clone(), servers.targets.placing())
+        };
+        let (one, _, placing) = urls("x run");
+        assert_eq!((one.as_str(), placing), ("ws://127.0.0.1:8080/ws", Placing::ONE));
+        let both = "ws://127.0.0.1:1/ws,ws://127.0.0.1:2/ws".to_owned();
+        let across = Placing::new(2, Spread::Across);
+        let commas = "x run --url ws://127.0.0.1:1/ws,ws://127.0.0.1:2/ws --pid 3,4";
+        assert_eq!(urls(commas), (both.clone(), vec![3, 4], across));
+        let again = "x run --url ws://127.0.0.1:1/ws --url ws://127.0.0.1:2/ws --spread same";
+        assert_eq!(urls(again), (both, vec![], Placing::new(2, Spread::Same)));
+        for bad in [
+            "x run --url ws://127.0.0.1:1/,ws://127.0.0.1:1/",
+            "x run --spread same",
+            "x run --url ws://127.0.0.1:1/,ws://127.0.0.1:2/ --pid 3",
+        ] {
+            assert!(scenario_args(bad).1.servers().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_servers_of_the_run_may_die() {
+        let line = "x run --scenario verify --url ws://127.0.0.1:1/ws,ws://127.0.0.1:2/ws --may-die ";
+        let may_die = |url: &str| {
+            let (scenario, options) = scenario_args(&format!("{line}{url}"));
+            assert!(options.refuse_meaningless(scenario).is_ok());
+            options.may_die(&options.servers().expect("good servers"))
+        };
+        assert_eq!(may_die("ws://127.0.0.1:2").expect("the second"), [false, true]);
+        let refused = may_die("ws://127.0.0.1:3").expect_err("no such server").to_string();
+        assert!(refused.contains("no server in --url"), "{refused}");
+        let (scenario, options) = scenario_args("x run --may-die ws://127.0.0.1:8080");
+        assert!(options.refuse_meaningless(scenario).is_err());
+    }
+
+    #[test]
     fn wrong_values_are_refused() {
         for line in [
             "x run --dialect else",
@@ -404,6 +443,8 @@ mod tests {
             "x churn --duration soon",
             "x verify --drop-rate -1",
             "x compare",
+            "x run --spread wide",
+            "x run --url ws://127.0.0.1:1/,,",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -1,13 +1,14 @@
 //! Who knows whom, and whether all has arrived.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use serde::Deserialize;
 
 use super::super::MEMBERS;
 use super::super::violation::Violation;
-use super::Judge;
 use super::session::{Session, Stream};
+use super::{DropKind, Judge, UNIQUE};
 
 #[derive(Deserialize)]
 struct Page {
@@ -85,6 +86,32 @@ impl Judge {
             }
         }
         Ok(())
+    }
+
+    /// Nobody's list has a name any more whose holders died before this.
+    pub(super) fn check_forgotten(&self, died_before: Instant) -> Result<(), Violation> {
+        let died = |session: &Session| {
+            session.gone.is_some_and(|gone| {
+                gone.kind == DropKind::HostDied
+                    && gone.ended_at.is_some_and(|ended_at| ended_at < died_before)
+            })
+        };
+        for (number, session) in self.live() {
+            let all_died = |name: &&String| self.holders(name).all(|(_, holder)| died(holder));
+            if let Some(dead) = session.view.keys().find(all_died) {
+                let (whose, dead) = (format!("connection {number:08x}"), dead.clone());
+                return Err(Violation::NotTold { whose, dead });
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody one has been told of, whose name nobody else ever has; at times oneself.
+    pub(super) fn target(&self, number: u32) -> Option<String> {
+        let view = &self.sessions[&number].view;
+        let skip = self.chance.below(view.len().max(1) as u32) as usize;
+        let names = view.keys().cycle().skip(skip).take(view.len());
+        names.into_iter().find(|name| name.starts_with(UNIQUE)).cloned()
     }
 
     /// Each server lists those that are logged in on it; one may also list all.

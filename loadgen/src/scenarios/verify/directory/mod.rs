@@ -367,14 +367,6 @@ impl Judge {
         let label = session.label(turn.number, target, number);
         turn.say(words::message(&self.bodies, &label));
     }
-
-    /// Somebody one has been told of, whose name nobody else ever has; at times oneself.
-    fn target(&self, number: u32) -> Option<String> {
-        let view = &self.sessions[&number].view;
-        let skip = self.chance.below(view.len().max(1) as u32) as usize;
-        let names = view.keys().cycle().skip(skip).take(view.len());
-        names.into_iter().find(|name| name.starts_with(UNIQUE)).cloned()
-    }
 }
 
 impl super::Judge for Judge {
@@ -471,20 +463,7 @@ impl super::Judge for Judge {
     }
 
     fn forgotten(&self, died_before: Instant) -> Result<(), Violation> {
-        let died = |session: &Session| {
-            session.gone.is_some_and(|gone| {
-                gone.kind == DropKind::HostDied
-                    && gone.ended_at.is_some_and(|ended_at| ended_at < died_before)
-            })
-        };
-        for (number, session) in self.live() {
-            let all_died = |name: &&String| self.holders(name).all(|(_, holder)| died(holder));
-            if let Some(dead) = session.view.keys().find(all_died) {
-                let (whose, dead) = (format!("connection {number:08x}"), dead.clone());
-                return Err(Violation::NotTold { whose, dead });
-            }
-        }
-        Ok(())
+        self.check_forgotten(died_before)
     }
 
     fn page(&self) -> Option<&'static str> {

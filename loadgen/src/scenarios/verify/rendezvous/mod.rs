@@ -3,6 +3,7 @@
 //! A client is not told its own id. Who has which is learned from the messages: each says which connection sent it, and
 //! for which id; from then on the two belong together.
 
+mod seat;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -10,6 +11,7 @@ mod words;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
+use self::seat::{Due, Peer, Seat, Stream};
 use super::MEMBERS;
 use super::judge::{Count, DropKind, Turn};
 use super::label::{Bodies, Label};
@@ -43,63 +45,6 @@ pub(super) struct Judge {
     messages: u64,
     announcements: u64,
     missing: u64,
-}
-
-/// A connection.
-#[derive(Debug)]
-struct Seat {
-    group: usize,
-    role: usize,
-    id: Option<String>,
-    opening_at: u64,
-    opened_at: Option<u64>,
-    dropped: Option<(DropKind, u64)>,
-    /// When its host died, if it did.
-    died_at: Option<Instant>,
-    /// All that were announced, gone ones as well.
-    peers: BTreeMap<String, Peer>,
-    streams: BTreeMap<String, Stream>,
-    due: VecDeque<Due>,
-    sequence: u32,
-}
-
-/// Another client, as one was told of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Peer {
-    /// It was there before.
-    already: bool,
-    here: bool,
-}
-
-/// What one client sent to an id.
-#[derive(Debug, Default)]
-struct Stream {
-    sent: u32,
-    confirmed: u32,
-    /// The first that did not find its target.
-    missing_from: Option<u32>,
-    arrived: u32,
-    /// Nobody may get it.
-    bogus: bool,
-}
-
-/// An answer that is to come.
-#[derive(Debug)]
-enum Due {
-    /// To a message: that it arrived, or that its target is missing.
-    Message { request: String, target: String, number: u32 },
-    /// To something wrong: exactly this.
-    Exactly(String),
-}
-
-impl Seat {
-    fn is_live(&self) -> bool {
-        self.opened_at.is_some() && self.dropped.is_none()
-    }
-
-    fn has_died(&self) -> bool {
-        self.dropped.is_some_and(|(kind, _)| kind == DropKind::HostDied)
-    }
 }
 
 impl Judge {
