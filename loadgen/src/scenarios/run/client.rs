@@ -230,7 +230,11 @@ impl Client {
         }
     }
 
+    /// Who loses its partner later, at the latest when all leave, may well find another.
     fn on_stranger(&self) {
+        if self.shared.stage.reached(Phase::Traffic) {
+            return;
+        }
         self.shared.stage.fail(Failure::Server(
             "a client was matched with another than its partner: somebody else is in the queue, and how far a message \
              goes is not known"
