@@ -58,6 +58,11 @@ pub(crate) enum Command {
     ///
     /// Nobody else may be in the server's directory meanwhile. Raise the limits that are not to be met:
     /// MAX_MSG_PER_SECOND for pairing, RATE_LIMIT_MESSAGES for rendezvous.
+    ///
+    /// Over several servers the same holds, but for what depends on when one host hears of another: the order of the
+    /// announcements of rendezvous, announcements of clients that left again, signals to a member of a room that came less
+    /// than a second ago. Groups of introductions then send one message after the other. Of a server in --may-die it is
+    /// judged what the others hear of its death.
     Verify(ScenarioArgs),
     /// Streams through pipes: frames and MiB per second and per CPU second, latency; or one long stream and a reader
     /// that stalls
