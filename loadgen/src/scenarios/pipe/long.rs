@@ -193,10 +193,8 @@ async fn read(end: &End, load: Load, stage: &Stage) -> (Digest, EndEnding) {
 
 impl LongFigures {
     fn new(servers: &Servers, streamed: &Streamed, watched: &Watched) -> Self {
-        let sum =
-            |of: fn(&(Vec<u64>, Vec<u64>)) -> &Vec<u64>| watched.rss.as_ref().map(|rss| of(rss).iter().sum());
-        let (before, worst): (Option<u64>, Option<u64>) =
-            (sum(|(before, _)| before), sum(|(_, worst)| worst));
+        let sum = |bytes: &[u64]| bytes.iter().sum::<u64>();
+        let (before, worst) = watched.rss.as_ref().map(|(before, worst)| (sum(before), sum(worst))).unzip();
         let mut hosts = HostsFigures::new(servers, &watched.spent, 0);
         if let Some((before, worst)) = &watched.rss {
             hosts = hosts.with_rss_growth(before, worst);
