@@ -48,8 +48,9 @@ impl Bench {
 
     /// A connection has ended as it should.
     fn ended(&self, number: u32) {
-        if self.hosts.ended(number) {
-            self.judge().ended(number, Instant::now());
+        let now = Instant::now();
+        if self.hosts.ended(number, now) {
+            self.judge().ended(number, now);
         }
     }
 
@@ -63,8 +64,9 @@ impl Bench {
 
     /// A connection to a dead host did not come about.
     fn not_opened(&self, number: u32) {
-        if self.hosts.ended(number) {
-            self.judge().died(number, Instant::now());
+        let now = Instant::now();
+        if self.hosts.ended(number, now) {
+            self.judge().died(number, now);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Hosts that may be killed while they are verified: which are gone, since when, and who was there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,6 +12,8 @@ use crate::net::target::Target;
 pub(super) const TOLD_WITHIN: Duration = Duration::from_secs(6);
 /// What the generator may take to hear of it.
 pub(super) const HEARD_WITHIN: Duration = Duration::from_millis(500);
+/// Who ended so shortly before its host died counts as dead with it: what the host had to say of it may be lost.
+const UNSAID: Duration = Duration::from_secs(1);
 /// How long a host may accept connections after it has cut one by dying.
 const DYING: Duration = Duration::from_secs(1);
 const PROBE_STEP: Duration = Duration::from_millis(5);
@@ -22,6 +24,8 @@ pub(super) struct Hosts {
     hosts: Vec<Host>,
     /// The host of each connection that is open or about to be.
     open: Mutex<BTreeMap<u32, usize>>,
+    /// Connections that ended a moment ago, when, and their hosts.
+    ended: Mutex<VecDeque<(u32, Instant, usize)>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +41,7 @@ impl Hosts {
     /// Hosts of which some may die.
     pub(super) fn new(may_die: &[bool]) -> Self {
         let host = |may_die: &bool| Host { may_die: *may_die, ..Host::default() };
-        Self { hosts: may_die.iter().map(host).collect(), open: Mutex::default() }
+        Self { hosts: may_die.iter().map(host).collect(), open: Mutex::default(), ended: Mutex::default() }
     }
 
     /// Whether any may die.
@@ -76,8 +80,14 @@ impl Hosts {
     }
 
     /// A connection has ended; whether it was not known to be dead.
-    pub(super) fn ended(&self, number: u32) -> bool {
-        self.open.lock().expect("no thread panics with the lock").remove(&number).is_some()
+    pub(super) fn ended(&self, number: u32, now: Instant) -> bool {
+        let host = self.open.lock().expect("no thread panics with the lock").remove(&number);
+        if let Some(host) = host.filter(|host| self.hosts[*host].may_die) {
+            let mut ended = self.ended.lock().expect("no thread panics with the lock");
+            ended.retain(|(_, at, _)| now.saturating_duration_since(*at) < UNSAID);
+            ended.push_back((number, now, host));
+        }
+        host.is_some()
     }
 
     /// A host is dead: its connections, which are dead with it. None are left when it is known already.
@@ -90,8 +100,13 @@ impl Hosts {
         state.deaths.fetch_add(1, Ordering::AcqRel);
         *died_at = Some(now);
         let mut open = self.open.lock().expect("no thread panics with the lock");
-        let dead: Vec<_> = open.iter().filter(|(_, on)| **on == host).map(|(number, _)| *number).collect();
+        let mut dead: Vec<_> =
+            open.iter().filter(|(_, on)| **on == host).map(|(number, _)| *number).collect();
         open.retain(|_, on| *on != host);
+        let ended = self.ended.lock().expect("no thread panics with the lock");
+        let is_unsaid =
+            |(_, at, on): &&(u32, Instant, usize)| *on == host && now.saturating_duration_since(*at) < UNSAID;
+        dead.extend(ended.iter().filter(is_unsaid).map(|(number, _, _)| *number));
         dead
     }
 
@@ -125,17 +140,19 @@ mod tests {
     #[test]
     fn a_death_takes_the_connections_of_its_host_once() {
         let hosts = Hosts::new(&[true, false]);
-        for (number, host) in [(1, 0), (2, 1), (3, 0)] {
+        for (number, host) in [(1, 0), (2, 1), (3, 0), (4, 0), (5, 0)] {
             hosts.opening(number, host);
         }
-        let now = Instant::now();
-        assert_eq!(hosts.died(0, now), [1, 3]);
+        let start = Instant::now();
+        let now = start + UNSAID;
+        assert!(hosts.ended(4, start) && hosts.ended(5, start + UNSAID / 2));
+        assert_eq!(hosts.died(0, now), [1, 3, 5], "who ended a moment ago is dead as well");
         assert!(hosts.died(0, now).is_empty(), "it is dead already");
-        assert!(!hosts.ended(1) && hosts.ended(2));
+        assert!(!hosts.ended(1, now) && hosts.ended(2, now));
         assert_eq!((hosts.deaths(0), hosts.deaths(1), hosts.last_death()), (1, 0, Some(now)));
         hosts.came_back(0);
         assert!(!hosts.is_down(0) && hosts.may_any_die());
-        assert!(hosts.died(0, now).is_empty());
+        assert!(hosts.died(0, now + UNSAID).is_empty());
         assert_eq!(hosts.all_deaths(), 2);
     }
 }

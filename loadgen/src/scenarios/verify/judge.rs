@@ -120,7 +120,8 @@ pub(crate) trait Judge: Send {
     /// A connection has ended, in whatever way.
     fn ended(&mut self, number: u32, now: Instant);
 
-    /// A connection is dead with its host. The others may take [`TOLD_WITHIN`] to be told so.
+    /// A connection is dead with its host, or ended a moment before that. The others may take [`TOLD_WITHIN`] to be told
+    /// so.
     fn died(&mut self, number: u32, now: Instant) {
         self.ended(number, now);
     }

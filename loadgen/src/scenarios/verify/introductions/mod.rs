@@ -362,7 +362,11 @@ impl super::Judge for Judge {
 
     fn died(&mut self, number: u32, now: Instant) {
         let own = self.owners[&number];
-        self.client(own).has_died = true;
+        let client = self.client(own);
+        if client.voice == number {
+            client.has_died = true;
+            client.gone = Some(DropKind::HostDied);
+        }
         self.ended(number, now);
     }
 

@@ -175,9 +175,8 @@ impl super::Judge for Judge {
     }
 
     fn died(&mut self, number: u32, now: Instant) {
-        if let Some(checker) = self.checkers.remove(&number) {
-            self.registry.died(checker.id(), now);
-        }
+        self.checkers.remove(&number);
+        self.registry.died(number, now);
     }
 
     fn forgotten(&self, died_before: Instant) -> Result<(), Violation> {

@@ -59,9 +59,11 @@ impl Registry {
     }
 
     /// A client has gone with its host.
-    pub(super) fn died(&mut self, id: &str, at: Instant) {
-        self.gone(id, at);
-        self.died.insert(id.to_owned());
+    pub(super) fn died(&mut self, number: u32, at: Instant) {
+        if let Some(id) = self.ids.get(&number).cloned() {
+            self.gone(&id, at);
+            self.died.insert(id);
+        }
     }
 
     /// Whether a client's host died before this.

@@ -201,8 +201,9 @@ impl Judge {
     ) -> Result<(), Violation> {
         let may_be_missing = self.may_be_gone(number, target);
         let has_died = self.has_died(target);
+        let how = self.ids.get(target).and_then(|known| self.seats[known].dropped).map(|(kind, _)| kind);
         let stream = self.seat(number).streams.entry(target.to_owned()).or_default();
-        let label = format!("number {sequence:08x} of connection {number:08x} for {target}");
+        let label = format!("number {sequence:08x} of connection {number:08x} for {target} (gone: {how:?})");
         if is_confirmed {
             if stream.bogus || stream.missing_from.is_some() {
                 return Err(Violation::FalseAnswer { label, told: "confirmation" });

@@ -434,6 +434,11 @@ impl super::Judge for Judge {
         member.heard = BTreeMap::new();
     }
 
+    fn died(&mut self, number: u32, now: Instant) {
+        self.member(number).gone = Some(DropKind::HostDied);
+        self.ended(number, now);
+    }
+
     fn finish(&mut self, _pages: &[Option<&str>]) -> Result<(), Violation> {
         let live = self.members.iter().filter(|(_, member)| member.gone.is_none());
         live.into_iter().try_for_each(|(number, member)| self.check_heard(*number, member))
