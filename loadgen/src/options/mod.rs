@@ -35,7 +35,7 @@ pub(crate) struct Cli {
 /// The commands; each scenario is a command of its own as well.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Runs one scenario against one server
+    /// Runs one scenario against one server, or against several hosts
     Run {
         /// Which one
         #[arg(long, value_enum, default_value = "relay")]
