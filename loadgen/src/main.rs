@@ -1,7 +1,7 @@
 //! Load generator and verifier for signaling servers.
 //!
 //! `client` is a WebSocket client that knows no dialect, `raw` an end of a raw pipe; `dialects` and `payload` are what
-//! they say; `scenarios` are what is measured or checked. One task per connection on monoio, one runtime per thread; the first thread only
+//! they say; `servers` is whom they say it to; `scenarios` are what is measured or checked. One task per connection on monoio, one runtime per thread; the first thread only
 //! directs.
 
 mod client;
@@ -16,6 +16,7 @@ mod process;
 mod raw;
 mod report;
 mod scenarios;
+mod servers;
 
 use std::process::ExitCode;
 

@@ -49,6 +49,8 @@ pub(crate) enum Heard {
     Ready,
     /// There is somebody to send to.
     Partnered(Role),
+    /// There is somebody, but not the one whom the client waited for.
+    Stranger,
     /// The group's record has changed: all members are to look at it.
     TellGroup,
     /// A message that another one sent.
@@ -139,6 +141,16 @@ impl Dialect {
             Self::Rooms => Box::new(rooms::Speaker::new(seat, Rc::clone(group))),
             Self::Introductions => Box::new(introductions::Speaker::new(seat)),
             Self::Pipes => Box::new(Silent),
+        }
+    }
+
+    /// A client that relays, and that waits for its group's turn where the server chooses partners.
+    pub(crate) fn speaker_in_turn(self, seat: Seat, group: &Rc<Group>) -> Box<dyn Speaker> {
+        match self {
+            Self::Pairing => Box::new(pairing::Speaker::in_turn(seat, Rc::clone(group))),
+            Self::Rendezvous | Self::Directory | Self::Rooms | Self::Introductions | Self::Pipes => {
+                self.speaker(seat, group)
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! What a client of the pairing dialect hears and says (protocols.md section 1).
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use serde::Deserialize;
 
-use super::{Heard, Words};
+use super::{Group, Heard, Seat, Words};
 use crate::payload::{Body, Role};
 
 /// Joins the queue.
@@ -93,6 +94,38 @@ pub(crate) fn wrap(body: &Body) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Speaker {
     id: String,
+    /// It waits for its group's turn, and is to be matched within its group.
+    turn: Option<Turn>,
+}
+
+#[derive(Debug)]
+struct Turn {
+    seat: Seat,
+    group: Rc<Group>,
+    has_come: bool,
+}
+
+impl Speaker {
+    /// A client that joins the queue when its group is told to, and with it.
+    pub(super) fn in_turn(seat: Seat, group: Rc<Group>) -> Self {
+        Self { id: String::new(), turn: Some(Turn { seat, group, has_come: false }) }
+    }
+
+    fn ready(&mut self, words: &mut Words) -> Heard {
+        match &self.turn {
+            Some(turn) => turn.group.enter_as(turn.seat.member, &self.id),
+            None => words.push(AVAILABLE.to_vec()),
+        }
+        Heard::Ready
+    }
+
+    fn matched(&self, partner_id: &str) -> Heard {
+        let is_stranger = |turn: &Turn| turn.group.id_of(1 - turn.seat.member).as_deref() != Some(partner_id);
+        if self.turn.as_ref().is_some_and(is_stranger) {
+            return Heard::Stranger;
+        }
+        Heard::Partnered(Role::of(&self.id, partner_id))
+    }
 }
 
 impl super::Speaker for Speaker {
@@ -101,10 +134,9 @@ impl super::Speaker for Speaker {
             Event::Relay => Heard::Relay,
             Event::Ready { client_id } => {
                 self.id = client_id.into_owned();
-                words.push(AVAILABLE.to_vec());
-                Heard::Ready
+                self.ready(words)
             }
-            Event::Matched { partner_id, .. } => Heard::Partnered(Role::of(&self.id, &partner_id)),
+            Event::Matched { partner_id, .. } => self.matched(&partner_id),
             Event::PartnerLeft => {
                 words.push(AVAILABLE.to_vec());
                 Heard::PartnerLeft
@@ -114,6 +146,14 @@ impl super::Speaker for Speaker {
             Event::Pong => Heard::Nothing,
             Event::Unknown => Heard::Unknown,
         }
+    }
+
+    fn look_at_group(&mut self, words: &mut Words) -> Heard {
+        if let Some(turn) = self.turn.as_mut().filter(|turn| !turn.has_come) {
+            turn.has_come = true;
+            words.push(AVAILABLE.to_vec());
+        }
+        Heard::Nothing
     }
 
     fn farewell(&mut self, words: &mut Words) {
@@ -138,6 +178,7 @@ fn is_relay(message: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Speaker as _;
     use super::*;
 
     #[test]
@@ -172,5 +213,26 @@ mod tests {
         let limited = r#"{"type":"error","code":"RATE_LIMIT","message":"Too many messages"}"#;
         assert_eq!(hear(limited).0, Heard::Refused { limited: true });
         assert_eq!(hear("{}").0, Heard::Unknown);
+    }
+
+    #[test]
+    fn who_waits_for_its_turn_is_matched_within_its_group() {
+        let (group, mut words) = (Rc::new(Group::default()), Words::new());
+        let [mut one, mut other] =
+            [0, 1].map(|index| Speaker::in_turn(Seat::of(index, 2), Rc::clone(&group)));
+        for (speaker, id) in [(&mut one, "a"), (&mut other, "b")] {
+            let ready = format!(r#"{{"type":"ready","clientId":"{id}"}}"#);
+            assert_eq!(speaker.hear(ready.as_bytes(), &mut words), Heard::Ready);
+        }
+        assert!(words.is_empty(), "not before its turn");
+        assert_eq!(
+            (one.look_at_group(&mut words), one.look_at_group(&mut words)),
+            (Heard::Nothing, Heard::Nothing)
+        );
+        assert_eq!(words, [AVAILABLE], "once");
+        let matched = |id: &str| format!(r#"{{"type":"matched","roomId":"r","partnerId":"{id}"}}"#);
+        assert_eq!(one.hear(matched("c").as_bytes(), &mut words), Heard::Stranger);
+        assert!(matches!(one.hear(matched("b").as_bytes(), &mut words), Heard::Partnered(_)));
+        assert!(matches!(other.hear(matched("a").as_bytes(), &mut words), Heard::Partnered(_)));
     }
 }

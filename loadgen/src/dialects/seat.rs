@@ -1,6 +1,7 @@
 //! Who relays to whom: fixed groups, each member with names of its own.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
@@ -67,6 +68,8 @@ pub(crate) struct Group {
     /// Members that are in it.
     pub(crate) seated: Cell<usize>,
     members: RefCell<Vec<Weak<dyn Told>>>,
+    /// What the server calls its members, where they know it.
+    ids: RefCell<BTreeMap<usize, String>>,
 }
 
 impl Group {
@@ -78,6 +81,16 @@ impl Group {
     /// One more wants to be told.
     pub(crate) fn enter(&self, member: Weak<dyn Told>) {
         self.members.borrow_mut().push(member);
+    }
+
+    /// A member has got this id.
+    pub(crate) fn enter_as(&self, member: usize, id: &str) {
+        self.ids.borrow_mut().insert(member, id.to_owned());
+    }
+
+    /// The id of a member, if it has one.
+    pub(crate) fn id_of(&self, member: usize) -> Option<String> {
+        self.ids.borrow().get(&member).cloned()
     }
 
     /// Tells all members.

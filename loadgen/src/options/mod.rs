@@ -1,6 +1,7 @@
 //! The command line.
 
 mod pipe;
+mod servers;
 mod values;
 
 use std::path::PathBuf;
@@ -10,12 +11,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 pub(crate) use self::pipe::{PipeArgs, PipeLoad, PipeMode, PipeTraffic, StreamArgs};
+pub(crate) use self::servers::ServersArgs;
 use self::values::{as_seconds, as_text, at_least_one, positive, seconds};
 use crate::dialects::Dialect;
 use crate::failure::Failure;
 use crate::net::runtime::DriverChoice;
 use crate::net::target::{Target, Url};
 use crate::payload::PayloadKind;
+use crate::servers::Servers;
 
 /// Load and checks for WebRTC signaling servers that speak Parlor's protocols.
 ///
@@ -32,7 +35,7 @@ pub(crate) struct Cli {
 /// The commands; each scenario is a command of its own as well.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Runs one scenario against one server
+    /// Runs one scenario against one server, or against several hosts
     Run {
         /// Which one
         #[arg(long, value_enum, default_value = "relay")]
@@ -55,6 +58,11 @@ pub(crate) enum Command {
     ///
     /// Nobody else may be in the server's directory meanwhile. Raise the limits that are not to be met:
     /// MAX_MSG_PER_SECOND for pairing, RATE_LIMIT_MESSAGES for rendezvous.
+    ///
+    /// Over several servers the same holds, but for what depends on when one host hears of another: the order of the
+    /// announcements of rendezvous, announcements of clients that left again, signals to a member of a room that came less
+    /// than a second ago. Groups of introductions then send one message after the other. Of a server in --may-die it is
+    /// judged what the others hear of its death.
     Verify(ScenarioArgs),
     /// Streams through pipes: frames and MiB per second and per CPU second, latency; or one long stream and a reader
     /// that stalls
@@ -90,17 +98,12 @@ pub(crate) enum Compared {
 /// Options of one scenario against one server.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ScenarioArgs {
-    /// The server; the path counts for pairing alone
-    #[arg(long, default_value = "ws://127.0.0.1:8080/ws")]
-    pub(crate) url: Url,
+    /// Which servers.
+    #[command(flatten)]
+    pub(crate) servers: ServersArgs,
     /// What the clients speak
     #[arg(long, value_enum, default_value = "pairing")]
     pub(crate) dialect: Dialect,
-    /// Process of the server, on this host: CPU time per message and bytes per client are then read from /proc
-    ///
-    /// Bytes per client mean something only for a server that was just started: later it reuses what it has.
-    #[arg(long)]
-    pub(crate) pid: Option<u32>,
     /// Clients of `idle`, pairs of clients that `churn` keeps going at the same time, or clients of
     /// `verify --dialect directory` that log in and out all the time
     #[arg(long, value_parser = at_least_one)]
@@ -108,6 +111,11 @@ pub(crate) struct ScenarioArgs {
     /// `verify`: drops per client and second, at random: by reset, close, and as the dialect has it
     #[arg(long, value_parser = positive)]
     pub(crate) drop_rate: Option<f64>,
+    /// `verify`: a server that may be killed (kill -9) meanwhile, and started again: one of those in --url
+    ///
+    /// Its clients are then lost, and the others must be told so within 6 s.
+    #[arg(long, value_delimiter = ',', value_name = "URL")]
+    pub(crate) may_die: Vec<Url>,
     /// `verify --dialect pipes`: what the ends are [default: now one, now the other]
     #[arg(long, value_enum)]
     pub(crate) mode: Option<PipeMode>,
@@ -128,18 +136,18 @@ pub(crate) struct CompareArgs {
     /// What the clients of `relay` speak
     #[arg(long, value_enum, default_value = "pairing")]
     pub(crate) dialect: Dialect,
-    /// The first server
-    #[arg(long)]
-    pub(crate) a: Url,
-    /// The second server
-    #[arg(long)]
-    pub(crate) b: Url,
-    /// Process of the first server; start both anew if bytes per client matter
-    #[arg(long)]
-    pub(crate) a_pid: Option<u32>,
-    /// Process of the second server
-    #[arg(long)]
-    pub(crate) b_pid: Option<u32>,
+    /// The first server, or several hosts with commas between them
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) a: Vec<Url>,
+    /// The second server, or several hosts
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) b: Vec<Url>,
+    /// Process of the first server, or one of each host; start all anew if bytes per client matter
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) a_pid: Vec<u32>,
+    /// Process of the second server, or one of each host
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) b_pid: Vec<u32>,
     /// Runs against each
     #[arg(long, default_value = "5", value_parser = at_least_one)]
     pub(crate) rounds: usize,
@@ -252,18 +260,32 @@ impl TrafficArgs {
 }
 
 impl ScenarioArgs {
-    /// The server, resolved.
-    pub(crate) fn target(&self) -> Result<Target, Failure> {
-        self.common.target(&self.url)
+    /// The servers, resolved.
+    pub(crate) fn servers(&self) -> Result<Servers, Failure> {
+        self.servers.resolve(&self.common, "ws://127.0.0.1:8080/ws")
+    }
+
+    /// Of each server whether it may be killed; an error where one is named that is no server of the run.
+    pub(crate) fn may_die(&self, servers: &Servers) -> Result<Vec<bool>, Failure> {
+        let mut may_die = vec![false; servers.targets.all().len()];
+        for url in &self.may_die {
+            let is_it = |target: &Target| target.url.authority() == url.authority();
+            let Some(place) = servers.targets.all().iter().position(is_it) else {
+                return Err(Failure::Options(format!("--may-die {url}: that is no server in --url")));
+            };
+            may_die[place] = true;
+        }
+        Ok(may_die)
     }
 
     /// Refuses options that have no meaning in a scenario, so that nobody believes they had one.
     pub(crate) fn refuse_meaningless(&self, scenario: Scenario) -> Result<(), Failure> {
         use Scenario::{Churn, Idle, Relay, Verify};
         let traffic = &self.traffic;
-        let options: [(&str, bool, &[Scenario]); 8] = [
+        let options: [(&str, bool, &[Scenario]); 9] = [
             ("--clients", self.clients.is_some(), &[Idle, Churn, Verify]),
             ("--drop-rate", self.drop_rate.is_some(), &[Verify]),
+            ("--may-die", !self.may_die.is_empty(), &[Verify]),
             ("--pairs", traffic.pairs.is_some(), &[Relay, Verify]),
             ("--members", traffic.members.is_some(), &[Relay]),
             ("--in-flight", traffic.in_flight.is_some(), &[Relay, Verify]),
@@ -292,6 +314,14 @@ impl ScenarioArgs {
     }
 }
 
+impl CompareArgs {
+    /// The two, resolved.
+    pub(crate) fn servers(&self) -> Result<[Servers; 2], Failure> {
+        let servers = |urls, pids| servers::servers(urls, pids, None, &self.common);
+        Ok([servers(&self.a, &self.a_pid)?, servers(&self.b, &self.b_pid)?])
+    }
+}
+
 impl CommonArgs {
     /// A server, resolved and allowed.
     pub(crate) fn target(&self, url: &Url) -> Result<Target, Failure> {
@@ -302,6 +332,7 @@ impl CommonArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::spread::{Placing, Spread};
     use clap::CommandFactory;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -326,7 +357,8 @@ mod tests {
         let line = "x run --scenario pairing --url ws://127.0.0.1:9/ws --pairs 5 --in-flight 3 --payload mixed \
                     --duration 1.5 --warmup 0 --threads 2 --pid 7 --io-driver epoll --json f.json";
         let (scenario, options) = scenario_args(line);
-        assert_eq!((scenario, options.pid, options.common.threads), (Scenario::Relay, Some(7), 2));
+        assert_eq!((scenario, options.common.threads), (Scenario::Relay, 2));
+        assert_eq!(options.servers.pid, [7]);
         let traffic = options.traffic.resolve();
         assert_eq!((traffic.pairs, traffic.in_flight, traffic.payload), (5, Some(3), PayloadKind::Mixed));
         assert_eq!((traffic.duration, traffic.warmup), (Duration::from_millis(1_500), Duration::ZERO));
@@ -370,6 +402,44 @@ mod tests {
     }
 
     #[test]
+    fn several_servers_are_named_with_commas_or_one_by_one() {
+        let urls = |line: &str| {
+            let servers = scenario_args(line).1.servers().expect("good servers");
+            (servers.urls(), servers.pids.clone(), servers.targets.placing())
+        };
+        let (one, _, placing) = urls("x run");
+        assert_eq!((one.as_str(), placing), ("ws://127.0.0.1:8080/ws", Placing::ONE));
+        let both = "ws://127.0.0.1:1/ws,ws://127.0.0.1:2/ws".to_owned();
+        let across = Placing::new(2, Spread::Across);
+        let commas = "x run --url ws://127.0.0.1:1/ws,ws://127.0.0.1:2/ws --pid 3,4";
+        assert_eq!(urls(commas), (both.clone(), vec![3, 4], across));
+        let again = "x run --url ws://127.0.0.1:1/ws --url ws://127.0.0.1:2/ws --spread same";
+        assert_eq!(urls(again), (both, vec![], Placing::new(2, Spread::Same)));
+        for bad in [
+            "x run --url ws://127.0.0.1:1/,ws://127.0.0.1:1/",
+            "x run --spread same",
+            "x run --url ws://127.0.0.1:1/,ws://127.0.0.1:2/ --pid 3",
+        ] {
+            assert!(scenario_args(bad).1.servers().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_servers_of_the_run_may_die() {
+        let line = "x run --scenario verify --url ws://127.0.0.1:1/ws,ws://127.0.0.1:2/ws --may-die ";
+        let may_die = |url: &str| {
+            let (scenario, options) = scenario_args(&format!("{line}{url}"));
+            assert!(options.refuse_meaningless(scenario).is_ok());
+            options.may_die(&options.servers().expect("good servers"))
+        };
+        assert_eq!(may_die("ws://127.0.0.1:2").expect("the second"), [false, true]);
+        let refused = may_die("ws://127.0.0.1:3").expect_err("no such server").to_string();
+        assert!(refused.contains("no server in --url"), "{refused}");
+        let (scenario, options) = scenario_args("x run --may-die ws://127.0.0.1:8080");
+        assert!(options.refuse_meaningless(scenario).is_err());
+    }
+
+    #[test]
     fn wrong_values_are_refused() {
         for line in [
             "x run --dialect else",
@@ -378,6 +448,8 @@ mod tests {
             "x churn --duration soon",
             "x verify --drop-rate -1",
             "x compare",
+            "x run --spread wide",
+            "x run --url ws://127.0.0.1:1/,,",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
@@ -387,7 +459,7 @@ mod tests {
     fn compare_takes_two_servers() {
         let line = "x compare --a ws://127.0.0.1:1/ws --b ws://127.0.0.1:2/ws --rounds 3 --pairs 4 --a-pid 1";
         let Command::Compare(options) = parse(line).expect("good options").command else { panic!("compare") };
-        assert_eq!((options.rounds, options.a_pid, options.b_pid), (3, Some(1), None));
+        assert_eq!((options.rounds, &options.a_pid[..], &options.b_pid[..]), (3, &[1][..], &[][..]));
         assert_eq!(options.traffic.resolve().pairs, 4);
     }
 

@@ -6,10 +6,10 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::values::{as_seconds, byte_count};
-use super::{CommonArgs, TrafficArgs};
+use super::{CommonArgs, ServersArgs, TrafficArgs};
 use crate::failure::Failure;
-use crate::net::target::Url;
 use crate::payload::Stamp;
+use crate::servers::Servers;
 
 /// What the ends of a pipe are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
@@ -36,12 +36,9 @@ pub(crate) struct StreamArgs {
 /// Options of `pipe`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PipeArgs {
-    /// The server; the path does not count
-    #[arg(long, default_value = "ws://127.0.0.1:8080/")]
-    pub(crate) url: Url,
-    /// Process of the server, on this host: its CPU time and memory are then read from /proc
-    #[arg(long)]
-    pub(crate) pid: Option<u32>,
+    /// Which servers.
+    #[command(flatten)]
+    pub(crate) servers: ServersArgs,
     /// One pair sends so many bytes one way (`1GiB`, `64MiB`, `4096`), as fast as they are taken
     #[arg(long, value_parser = byte_count)]
     pub(crate) bytes: Option<u64>,
@@ -131,6 +128,11 @@ impl StreamArgs {
 }
 
 impl PipeArgs {
+    /// The servers, resolved.
+    pub(crate) fn servers(&self) -> Result<Servers, Failure> {
+        self.servers.resolve(&self.common, "ws://127.0.0.1:8080/")
+    }
+
     /// What to do.
     pub(crate) fn load(&self) -> Result<PipeLoad, Failure> {
         let traffic = self.stream.resolve(&self.traffic)?;

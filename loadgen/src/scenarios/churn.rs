@@ -22,19 +22,22 @@ use crate::client::{Connection, Ending};
 use crate::dialects::{Dialect, Group, Heard, Seat, Told};
 use crate::failure::Failure;
 use crate::latency::{Latency, Quantiles};
-use crate::net::target::Target;
+use crate::net::spread::{Spread, Targets};
 use crate::options::{CommonArgs, ScenarioArgs};
 use crate::payload::{ICE_PER_SET, PayloadKind, Role, Script, Stamp};
-use crate::process::CpuReading;
 use crate::report::{self, Figures, Row};
+use crate::servers::{HostsFigures, Servers, Spent};
 
 const PAIRS_DEFAULT: usize = 50;
+const MEMBERS: usize = 2;
 /// Messages of a set: a session description and its candidates.
 const SET: usize = 1 + ICE_PER_SET;
 
 #[derive(Serialize)]
 struct Options {
     url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<Spread>,
     dialect: Dialect,
     clients: usize,
     duration_s: f64,
@@ -57,6 +60,11 @@ struct ChurnFigures {
     server_cpu_us_per_cycle: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_messages_per_cpu_s: Option<f64>,
+    #[serde(flatten)]
+    hosts: HostsFigures,
+    /// Partners were to meet over several hosts.
+    #[serde(skip)]
+    is_across: bool,
 }
 
 /// What the clients of a thread count.
@@ -86,34 +94,35 @@ impl Default for Tally {
 
 /// Runs the scenario and reports it.
 pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
-    let target = options.target()?;
+    let servers = options.servers()?;
+    servers.await_relations()?;
     let read = Options {
-        url: target.url.to_string(),
+        url: servers.urls(),
+        spread: servers.targets.placing().spread(),
         dialect: options.dialect,
         clients: options.clients.unwrap_or(PAIRS_DEFAULT),
         duration_s: options.traffic.duration().as_secs_f64(),
         common: options.common.clone(),
     };
     let stage = Arc::new(Stage::new());
-    let work = async |thread, stage| work(&read, &target, thread, stage).await;
-    let direct = |stage: &Stage| direct(&read, options.pid, stage);
-    let (cpu_ns, tallies) = fleet::run(read.common.threads, options.common.io_driver, &stage, work, direct)?;
-    let figures = ChurnFigures::new(&read, &tallies, cpu_ns);
+    let work = async |thread, stage| work(&read, &servers.targets, thread, stage).await;
+    let direct = |stage: &Stage| direct(&read, &servers, stage);
+    let (spent, tallies) = fleet::run(read.common.threads, options.common.io_driver, &stage, work, direct)?;
+    let figures = ChurnFigures::new(&read, &servers, &tallies, &spent);
     report::publish("churn", &read, &figures, options.common.json.as_deref())
 }
 
-/// The directing thread; returns the CPU time of the server.
-fn direct(options: &Options, pid: Option<u32>, stage: &Stage) -> Result<Option<u64>, Failure> {
-    let before = pid.map(CpuReading::of).transpose()?;
+/// The directing thread; returns what the servers spent.
+fn direct(options: &Options, servers: &Servers, stage: &Stage) -> Result<Spent, Failure> {
+    let before = servers.read()?;
     let (start_ns, duration_ns) = (stage.now_ns(), (options.duration_s * 1e9) as u64);
     stage.measure(start_ns, start_ns + duration_ns);
     stage.wait("churning", start_ns + duration_ns)?;
-    let after = pid.map(CpuReading::of).transpose()?;
-    Ok(before.zip(after).map(|(before, after)| after.ns_since(&before)))
+    Ok(before.until(&servers.read_at_end()?))
 }
 
 /// A thread with clients.
-async fn work(options: &Options, target: &Target, thread: usize, stage: Arc<Stage>) -> Tally {
+async fn work(options: &Options, targets: &Targets, thread: usize, stage: Arc<Stage>) -> Tally {
     let kind = match options.dialect {
         Dialect::Introductions => PayloadKind::Ice,
         Dialect::Pairing | Dialect::Rendezvous | Dialect::Directory | Dialect::Rooms | Dialect::Pipes => {
@@ -124,14 +133,14 @@ async fn work(options: &Options, target: &Target, thread: usize, stage: Arc<Stag
     let shared = Rc::new(Shared {
         stage: Arc::clone(&stage),
         dialect: options.dialect,
-        target: target.clone(),
+        targets: targets.clone(),
         script,
         tally: RefCell::default(),
         connections: RefCell::new(Vec::new()),
         meetings: RefCell::default(),
         live: Live::default(),
     });
-    let indices = fleet::share_groups(options.clients, 2, thread, options.common.threads);
+    let indices = fleet::share_groups(options.clients, MEMBERS, thread, options.common.threads);
     for (place, index) in indices.enumerate() {
         shared.connections.borrow_mut().push(None);
         shared.live.enter();
@@ -176,7 +185,7 @@ impl Meeting {
 struct Shared {
     stage: Arc<Stage>,
     dialect: Dialect,
-    target: Target,
+    targets: Targets,
     script: Script,
     tally: RefCell<Tally>,
     connections: RefCell<Vec<Option<Rc<Connection>>>>,
@@ -187,11 +196,12 @@ struct Shared {
 impl Shared {
     /// One cycle after the other.
     async fn cycles(self: &Rc<Self>, place: usize, index: usize) -> Result<(), Failure> {
-        let mut seat = Seat::of(index, 2);
+        let mut seat = Seat::of(index, MEMBERS);
         while !self.stage.reached(Phase::Stopped) {
             let start = Instant::now();
-            let path = self.dialect.path(&seat, &self.target.url.path);
-            let connection = Connection::open(&self.target, &path, index).await?;
+            let target = self.targets.of(index, MEMBERS);
+            let path = self.dialect.path(&seat, &target.url.path);
+            let connection = Connection::open(target, &path, index).await?;
             if self.stage.reached(Phase::Stopped) {
                 break;
             }
@@ -276,7 +286,7 @@ impl Cycle {
             Heard::TellGroup => self.group.tell(),
             Heard::Refused { limited: true } => self.on_limited(),
             Heard::Refused { limited: false } | Heard::Unknown => self.shared.tally.borrow_mut().errors += 1,
-            Heard::Nothing | Heard::Ready | Heard::Echo | Heard::Misplaced => {}
+            Heard::Nothing | Heard::Ready | Heard::Echo | Heard::Misplaced | Heard::Stranger => {}
         }
     }
 
@@ -333,7 +343,8 @@ impl Told for Cycle {
 }
 
 impl ChurnFigures {
-    fn new(options: &Options, tallies: &[Tally], cpu_ns: Option<u64>) -> Self {
+    fn new(options: &Options, servers: &Servers, tallies: &[Tally], spent: &Spent) -> Self {
+        let cpu_ns = spent.cpu_ns();
         let sum = |of: fn(&Tally) -> u64| tallies.iter().map(of).sum::<u64>();
         let client_cycles = sum(|tally| tally.client_cycles) as f64;
         let duration = Duration::from_secs_f64(options.duration_s);
@@ -350,6 +361,8 @@ impl ChurnFigures {
             errors: sum(|tally| tally.errors),
             server_cpu_us_per_cycle: cpu_ns.map(|ns| ratio(ns as f64 / 1e3, client_cycles / 2.0)),
             server_messages_per_cpu_s: cpu_ns.map(|ns| ratio(messages, ns as f64 / 1e9)),
+            hosts: HostsFigures::new(servers, spent, messages as u64),
+            is_across: servers.targets.placing().is_across(),
         }
     }
 }
@@ -368,11 +381,13 @@ impl Figures for ChurnFigures {
         rows.extend(
             self.server_messages_per_cpu_s.map(|n| Row::quantity("messages per CPU second", n, "/s")),
         );
+        rows.extend(self.hosts.rows());
         rows
     }
 
     fn warnings(&self) -> Vec<String> {
-        let nothing = (self.cycles == 0.0).then(|| "not one cycle was completed".to_owned());
+        let across = if self.is_across { ": partners on different hosts do not find each other" } else { "" };
+        let nothing = (self.cycles == 0.0).then(|| format!("not one cycle was completed{across}"));
         nothing.into_iter().collect()
     }
 
@@ -384,18 +399,22 @@ impl Figures for ChurnFigures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::servers::HostSpent;
 
     #[test]
     fn two_clients_make_a_cycle() {
         let options = Options {
             url: String::new(),
+            spread: None,
             dialect: Dialect::Pairing,
             clients: 1,
             duration_s: 2.0,
             common: CommonArgs::default(),
         };
         let tally = Tally { client_cycles: 20, messages: 220, ..Tally::default() };
-        let figures = ChurnFigures::new(&options, &[tally], Some(1_000_000_000));
+        let servers = Servers::example(1);
+        let spent = Spent { hosts: vec![HostSpent { cpu_ns: Some(1_000_000_000), counts: None }] };
+        let figures = ChurnFigures::new(&options, &servers, &[tally], &spent);
         assert_eq!((figures.cycles, figures.cycles_per_s, figures.connects_per_s), (10.0, 5.0, 10.0));
         assert_eq!(figures.server_cpu_us_per_cycle, Some(100_000.0));
         assert_eq!(figures.server_messages_per_cpu_s, Some(220.0));

@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::pipe::{self, PipePlan};
 use super::run::{self, Plan, rate_limit_warning, ratio};
 use crate::failure::Failure;
-use crate::net::target::Target;
 use crate::options::{CommonArgs, CompareArgs, Compared};
 use crate::report::{self, Figures, Row};
+use crate::servers::Servers;
 
 /// A figure that is set beside that of another server.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,33 +77,38 @@ fn run_relay(options: &CompareArgs) -> Result<u8, Failure> {
         return Err(Failure::Options("--frame-bytes and --mode go with --scenario pipe".to_owned()));
     }
     let traffic = options.traffic.resolve();
-    let plan = |target, pid| Plan {
+    let plan = |servers| Plan {
         dialect: options.dialect,
-        target,
-        pid,
+        servers,
         traffic: traffic.clone(),
         threads: options.common.threads,
         driver: options.common.io_driver,
     };
-    let [a, b] = servers(options)?.map(|(target, pid)| plan(target, pid));
-    alternate(options, &traffic, || run::measure(&a), || run::measure(&b))
+    let servers = servers(options)?;
+    let urls = [servers[0].urls(), servers[1].urls()];
+    let [a, b] = servers.map(plan);
+    alternate(options, urls, &traffic, || run::measure(&a), || run::measure(&b))
 }
 
 fn run_pipe(options: &CompareArgs) -> Result<u8, Failure> {
     let traffic = options.stream.resolve(&options.traffic)?;
     let (threads, driver) = (options.common.threads, options.common.io_driver);
-    let plan = |target, pid| PipePlan { target, pid, traffic: traffic.clone(), threads, driver };
-    let [a, b] = servers(options)?.map(|(target, pid)| plan(target, pid));
-    alternate(options, &traffic, || pipe::measure(&a), || pipe::measure(&b))
+    let plan = |servers| PipePlan { servers, traffic: traffic.clone(), threads, driver };
+    let servers = servers(options)?;
+    let urls = [servers[0].urls(), servers[1].urls()];
+    let [a, b] = servers.map(plan);
+    alternate(options, urls, &traffic, || pipe::measure(&a), || pipe::measure(&b))
 }
 
-fn servers(options: &CompareArgs) -> Result<[(Target, Option<u32>); 2], Failure> {
-    let target = |url| options.common.target(url);
-    Ok([(target(&options.a)?, options.a_pid), (target(&options.b)?, options.b_pid)])
+fn servers(options: &CompareArgs) -> Result<[Servers; 2], Failure> {
+    let both = options.servers()?;
+    both.iter().try_for_each(Servers::await_relations)?;
+    Ok(both)
 }
 
 fn alternate<R: Round>(
     options: &CompareArgs,
+    [a_urls, b_urls]: [String; 2],
     traffic: &impl Serialize,
     a: impl Fn() -> Result<R, Failure>,
     b: impl Fn() -> Result<R, Failure>,
@@ -114,13 +119,8 @@ fn alternate<R: Round>(
         b_rounds.push(b()?);
     }
     let figures = CompareFigures::new(a_rounds, b_rounds);
-    let read = Options {
-        a: options.a.to_string(),
-        b: options.b.to_string(),
-        rounds: options.rounds,
-        traffic,
-        common: options.common.clone(),
-    };
+    let read =
+        Options { a: a_urls, b: b_urls, rounds: options.rounds, traffic, common: options.common.clone() };
     report::publish("compare", &read, &figures, options.common.json.as_deref())
 }
 

@@ -11,6 +11,7 @@ use super::stage::{Phase, Stage};
 use crate::client::Connection;
 use crate::failure::Failure;
 use crate::net::runtime::{Driver, DriverChoice};
+use crate::net::spread::Targets;
 use crate::net::target::Target;
 
 /// Connections that a thread opens at the same time: more would overflow the backlog of a plain server.
@@ -68,26 +69,27 @@ pub(crate) fn share_groups(groups: usize, members: usize, thread: usize, threads
     share.start * members..share.end * members
 }
 
-/// Opens a connection per index on its path, several at a time, and hands each over at once. The first that fails fails the
+/// Opens a connection per index to its host and on its path, several at a time, and hands each over at once. The first that fails fails the
 /// stage, and the rest is not tried.
 pub(crate) async fn open_all(
     stage: &Arc<Stage>,
-    target: &Rc<Target>,
+    (targets, members): (&Rc<Targets>, usize),
     indices: Range<usize>,
-    path: impl Fn(usize) -> String + 'static,
+    path: impl Fn(usize, &Target) -> String + 'static,
     on_open: impl Fn(usize, Rc<Connection>) + 'static,
 ) {
     let next = Rc::new(Cell::new(indices.start));
     let on_open = Rc::new((path, on_open));
     let openers: Vec<_> = (0..OPENING_MAX.min(indices.len()))
         .map(|_| {
-            let (stage, target) = (Arc::clone(stage), Rc::clone(target));
+            let (stage, targets) = (Arc::clone(stage), Rc::clone(targets));
             let (next, on_open) = (Rc::clone(&next), Rc::clone(&on_open));
             monoio::spawn(async move {
                 let (path, on_open) = on_open.as_ref();
                 while next.get() < indices.end && !stage.reached(Phase::Stopped) {
                     let index = next.replace(next.get() + 1);
-                    match Connection::open(&target, &path(index), index).await {
+                    let target = targets.of(index, members);
+                    match Connection::open(target, &path(index, target), index).await {
                         Ok(connection) => on_open(index, connection),
                         Err(failure) => {
                             stage.fail(failure);

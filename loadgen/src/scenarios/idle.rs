@@ -21,10 +21,12 @@ use super::stage::{Phase, Stage};
 use crate::client::{Connection, Message};
 use crate::dialects::{Dialect, Group, Heard, Seat, Told};
 use crate::failure::Failure;
+use crate::net::spread::{Spread, Targets};
 use crate::net::target::Target;
 use crate::options::{CommonArgs, ScenarioArgs};
 use crate::process;
 use crate::report::{self, Figures, Row};
+use crate::servers::{HostsFigures, Servers, Spent};
 
 /// Memory counts as settled when it moved less than this share within [`SETTLE_STEP`].
 const SETTLED_SHARE: f64 = 0.002;
@@ -35,6 +37,8 @@ const CLIENTS_DEFAULT: usize = 1_000;
 #[derive(Serialize)]
 struct Options {
     url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<Spread>,
     dialect: Dialect,
     clients: usize,
     duration_s: f64,
@@ -56,34 +60,40 @@ struct IdleFigures {
     server_bytes_per_client: Option<f64>,
     pings_answered: u64,
     lost_connections: u64,
+    #[serde(flatten)]
+    hosts: HostsFigures,
 }
 
 /// What the directing thread measured.
 struct Measured {
     connect_s: f64,
-    memory: Option<(u64, u64)>,
+    /// Of each server, before and after.
+    memory: Option<(Vec<u64>, Vec<u64>)>,
+    /// While they were idle.
+    spent: Spent,
 }
 
 /// Runs the scenario and reports it.
 pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
-    let target = options.target()?;
+    let servers = options.servers()?;
     let read = Options {
-        url: target.url.to_string(),
+        url: servers.urls(),
+        spread: servers.targets.placing().spread(),
         dialect: options.dialect,
         clients: options.clients.unwrap_or(CLIENTS_DEFAULT),
         duration_s: options.traffic.duration().as_secs_f64(),
         common: options.common.clone(),
     };
     let stage = Arc::new(Stage::new());
-    let work = async |thread, stage| work(&read, &target, thread, stage).await;
-    let direct = |stage: &Stage| direct(&read, options.pid, stage);
+    let work = async |thread, stage| work(&read, &servers.targets, thread, stage).await;
+    let direct = |stage: &Stage| direct(&read, &servers, stage);
     let (measured, counts) = fleet::run(read.common.threads, options.common.io_driver, &stage, work, direct)?;
-    let figures = IdleFigures::new(&read, &measured, &counts);
+    let figures = IdleFigures::new(&read, &servers, &measured, &counts);
     report::publish("idle", &read, &figures, options.common.json.as_deref())
 }
 
 /// A thread with clients; pings answered and connections lost.
-async fn work(options: &Options, target: &Target, thread: usize, stage: Arc<Stage>) -> (u64, u64) {
+async fn work(options: &Options, targets: &Targets, thread: usize, stage: Arc<Stage>) -> (u64, u64) {
     let (dialect, members) = (options.dialect, options.dialect.idle_members());
     let groups = options.clients.div_ceil(members);
     let indices = fleet::share_groups(groups, members, thread, options.common.threads);
@@ -93,36 +103,40 @@ async fn work(options: &Options, target: &Target, thread: usize, stage: Arc<Stag
         let thread = Rc::clone(&thread);
         move |index, connection| thread.spawn(index, connection)
     };
-    let given = target.url.path.clone();
-    let path = move |index| dialect.path(&Seat::of(index, members), &given);
-    fleet::open_all(&stage, &Rc::new(target.clone()), indices, path, on_open).await;
+    let path = move |index, target: &Target| dialect.path(&Seat::of(index, members), &target.url.path);
+    fleet::open_all(&stage, (&Rc::new(targets.clone()), members), indices, path, on_open).await;
     thread.wait_and_leave(&stage).await
 }
 
 /// The directing thread.
-fn direct(options: &Options, pid: Option<u32>, stage: &Stage) -> Result<Measured, Failure> {
-    let before = pid.map(process::memory_bytes).transpose()?;
+fn direct(options: &Options, servers: &Servers, stage: &Stage) -> Result<Measured, Failure> {
+    let before = servers.memory(process::memory_bytes)?;
     let start = Instant::now();
     stage.advance(Phase::Gathering);
     stage.gather("connected", &stage.ready, options.clients)?;
     let connect_s = start.elapsed().as_secs_f64();
-    let after = pid.map(settled_memory_bytes).transpose()?;
+    let after = settled_memory(servers)?;
+    let counts_before = servers.read()?;
     stage.wait("idle", stage.now_ns() + (options.duration_s * 1e9) as u64)?;
-    Ok(Measured { connect_s, memory: before.zip(after) })
+    let spent = counts_before.until(&servers.read_at_end()?);
+    Ok(Measured { connect_s, memory: before.zip(after), spent })
 }
 
-/// Waits until the server has given back what it only needed for the handshakes.
-fn settled_memory_bytes(pid: u32) -> Result<u64, Failure> {
-    let mut last = process::memory_bytes(pid)?;
+/// Waits until the servers have given back what they only needed for the handshakes.
+fn settled_memory(servers: &Servers) -> Result<Option<Vec<u64>>, Failure> {
+    let Some(mut last) = servers.memory(process::memory_bytes)? else { return Ok(None) };
     for _ in 0..SETTLE_STEPS_MAX {
         thread::sleep(SETTLE_STEP);
-        let now = process::memory_bytes(pid)?;
-        if (now.abs_diff(last) as f64) < last as f64 * SETTLED_SHARE {
-            return Ok(now);
-        }
+        let Some(now) = servers.memory(process::memory_bytes)? else { break };
+        let is_settled =
+            |(now, last): (&u64, &u64)| (now.abs_diff(*last) as f64) < *last as f64 * SETTLED_SHARE;
+        let all_settled = now.iter().zip(&last).all(is_settled);
         last = now;
+        if all_settled {
+            break;
+        }
     }
-    Ok(last)
+    Ok(Some(last))
 }
 
 /// The clients of a thread.
@@ -207,8 +221,14 @@ impl Thread {
 }
 
 impl IdleFigures {
-    fn new(options: &Options, measured: &Measured, counts: &[(u64, u64)]) -> Self {
-        let memory = measured.memory;
+    fn new(options: &Options, servers: &Servers, measured: &Measured, counts: &[(u64, u64)]) -> Self {
+        let sum = |(before, after): &(Vec<u64>, Vec<u64>)| (before.iter().sum(), after.iter().sum());
+        let memory: Option<(u64, u64)> = measured.memory.as_ref().map(sum);
+        let mut hosts = HostsFigures::new(servers, &measured.spent, 0);
+        if let Some((before, after)) = &measured.memory {
+            let members = options.dialect.idle_members();
+            hosts = hosts.with_memory(&servers.bytes_per_client(options.clients, members, before, after));
+        }
         Self {
             clients: options.clients,
             connect_s: measured.connect_s,
@@ -219,6 +239,7 @@ impl IdleFigures {
                 .map(|(before, after)| process::bytes_per(options.clients, before, after)),
             pings_answered: counts.iter().map(|(pings, _)| pings).sum(),
             lost_connections: counts.iter().map(|(_, lost)| lost).sum(),
+            hosts,
         }
     }
 }
@@ -240,6 +261,7 @@ impl Figures for IdleFigures {
         );
         rows.push(Row::count("pings answered", self.pings_answered, ""));
         rows.push(Row::count("lost connections", self.lost_connections, ""));
+        rows.extend(self.hosts.rows());
         rows
     }
 
@@ -262,13 +284,18 @@ mod tests {
     fn memory_is_divided_by_clients_and_counts_are_summed() {
         let options = Options {
             url: String::new(),
+            spread: None,
             dialect: Dialect::Pairing,
             clients: 10,
             duration_s: 1.0,
             common: CommonArgs::default(),
         };
-        let measured = Measured { connect_s: 2.0, memory: Some((1_000, 6_000)) };
-        let figures = IdleFigures::new(&options, &measured, &[(3, 0), (4, 1)]);
+        let measured = Measured {
+            connect_s: 2.0,
+            memory: Some((vec![600, 400], vec![5_600, 400])),
+            spent: Spent::default(),
+        };
+        let figures = IdleFigures::new(&options, &Servers::example(2), &measured, &[(3, 0), (4, 1)]);
         assert_eq!(figures.server_bytes_per_client, Some(500.0));
         assert_eq!((figures.connects_per_s, figures.pings_answered, figures.exit_code()), (5.0, 7, 1));
     }

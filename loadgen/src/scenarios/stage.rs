@@ -129,10 +129,21 @@ impl Stage {
 
     /// Waits until the clock shows `until_ns`.
     pub(crate) fn wait(&self, what: &str, until_ns: u64) -> Result<(), Failure> {
+        self.wait_and_look(what, until_ns, || Ok(()))
+    }
+
+    /// The same, and looks at something now and then.
+    pub(crate) fn wait_and_look(
+        &self,
+        what: &str,
+        until_ns: u64,
+        mut look: impl FnMut() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let start_ns = self.now_ns();
         let bar = bar(until_ns.saturating_sub(start_ns) / 1_000_000, what, "{msg:10} {wide_bar} {elapsed}");
         loop {
             self.check()?;
+            look()?;
             let now_ns = self.now_ns();
             if now_ns >= until_ns {
                 bar.finish_and_clear();

@@ -11,6 +11,7 @@ use crate::scenarios::compare::{Measure, Round};
 use crate::scenarios::run::{per_second, ratio};
 use crate::scenarios::stage::Stage;
 use crate::scenarios::window::Window;
+use crate::servers::HostsFigures;
 
 const MIB: f64 = 1_048_576.0;
 
@@ -88,14 +89,19 @@ pub(crate) struct PipeFigures {
     lost_connections: u64,
     #[serde(skip)]
     first_ending: Option<String>,
+    #[serde(flatten)]
+    hosts: HostsFigures,
+    /// The two ends of a pipe were on different hosts.
+    #[serde(skip)]
+    is_across: bool,
 }
 
 impl PipeFigures {
-    pub(super) fn new(plan: &PipePlan, total: &Tally, window: Window) -> Self {
+    pub(super) fn new(plan: &PipePlan, total: &Tally, window: &Window) -> Self {
         let duration = plan.traffic.duration;
         let frames = total.frames as f64;
         let mib = frames * plan.traffic.frame_bytes as f64 / MIB;
-        let cpu_ns = window.server_cpu_ns;
+        let cpu_ns = window.spent.cpu_ns();
         Self {
             frames: total.frames,
             throughput_frames_per_s: per_second(frames, duration),
@@ -109,6 +115,8 @@ impl PipeFigures {
             broken_frames: total.broken,
             lost_connections: total.lost,
             first_ending: total.first_ending.clone(),
+            hosts: HostsFigures::new(&plan.servers, &window.spent, total.frames),
+            is_across: plan.servers.targets.placing().is_across(),
         }
     }
 }
@@ -133,6 +141,7 @@ impl Figures for PipeFigures {
         let troubles = [("broken frames", self.broken_frames), ("lost connections", self.lost_connections)];
         let row = |(what, count)| (count > 0).then(|| Row::count(what, count, ""));
         rows.extend(troubles.into_iter().filter_map(row));
+        rows.extend(self.hosts.rows());
         rows
     }
 
@@ -145,7 +154,8 @@ impl Figures for PipeFigures {
             warnings.push(format!("{} frames were not what was sent", self.broken_frames));
         }
         if self.frames == 0 {
-            warnings.push("not one frame arrived in the measured interval".to_owned());
+            let across = if self.is_across { ": ends on different hosts were not joined" } else { "" };
+            warnings.push(format!("not one frame arrived in the measured interval{across}"));
         }
         warnings
     }
@@ -182,11 +192,10 @@ mod tests {
 
     use super::*;
     use crate::net::runtime::DriverChoice;
-    use crate::net::target::Target;
     use crate::options::{PipeMode, PipeTraffic};
+    use crate::servers::{HostSpent, Servers, Spent};
 
     fn figures(frames: u64, broken: u64) -> PipeFigures {
-        let url = "ws://127.0.0.1:1/".parse().expect("a URL");
         let traffic = PipeTraffic {
             pairs: 1,
             in_flight: 1,
@@ -195,10 +204,11 @@ mod tests {
             duration: Duration::from_secs(2),
             warmup: Duration::ZERO,
         };
-        let target = Target::resolve(&url, None, false).expect("loopback");
-        let plan = PipePlan { target, pid: None, traffic, threads: 1, driver: DriverChoice::Auto };
+        let servers = Servers::example(1);
+        let plan = PipePlan { servers, traffic, threads: 1, driver: DriverChoice::Auto };
         let total = Tally { frames, broken, ..Tally::new() };
-        PipeFigures::new(&plan, &total, Window { server_cpu_ns: Some(500_000_000), own_cpu_ns_per_s: 0 })
+        let spent = Spent { hosts: vec![HostSpent { cpu_ns: Some(500_000_000), counts: None }] };
+        PipeFigures::new(&plan, &total, &Window { spent, own_cpu_ns_per_s: 0 })
     }
 
     #[test]

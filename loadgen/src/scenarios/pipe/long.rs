@@ -11,14 +11,15 @@ use serde::Serialize;
 use super::end::{End, EndEnding};
 use crate::dialects::{Dialect, Seat};
 use crate::failure::Failure;
-use crate::net::target::Target;
+use crate::net::spread::{Spread, Targets};
 use crate::options::{CommonArgs, PipeArgs, PipeMode};
-use crate::process::{self, CpuReading};
+use crate::process;
 use crate::report::{self, Figures, Row};
 use crate::scenarios::content::{self, Digest};
 use crate::scenarios::fleet;
 use crate::scenarios::run::ratio;
 use crate::scenarios::stage::{Phase, Stage};
+use crate::servers::{HostsFigures, Servers, Spent};
 
 /// How often the server's memory is read.
 const LOOK: Duration = Duration::from_millis(5);
@@ -42,6 +43,8 @@ fn as_ms<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::
 #[derive(Serialize)]
 struct Options<'a> {
     url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<Spread>,
     #[serde(flatten)]
     load: Load,
     #[serde(flatten)]
@@ -67,6 +70,8 @@ struct LongFigures {
     server_cpu_us_per_mib: Option<f64>,
     #[serde(skip)]
     ending: Option<EndEnding>,
+    #[serde(flatten)]
+    hosts: HostsFigures,
 }
 
 /// What the thread with the two ends found.
@@ -81,56 +86,60 @@ struct Streamed {
 /// What the directing thread read.
 #[derive(Debug, Default)]
 struct Watched {
-    rss: Option<(u64, u64)>,
-    cpu_ns: Option<u64>,
+    /// Of each server: at first, and at its worst.
+    rss: Option<(Vec<u64>, Vec<u64>)>,
+    spent: Spent,
 }
 
 /// Runs the load and reports it.
-pub(super) fn run(options: &PipeArgs, target: &Target, load: Load) -> Result<u8, Failure> {
+pub(super) fn run(options: &PipeArgs, servers: &Servers, load: Load) -> Result<u8, Failure> {
     let stage = Arc::new(Stage::new());
     let work = async |thread, stage: Arc<Stage>| match thread {
-        0 => stream(target, load, &stage).await,
+        0 => stream(&servers.targets, load, &stage).await,
         _ => Streamed::default(),
     };
-    let direct = |stage: &Stage| watch(options.pid, load, stage);
+    let direct = |stage: &Stage| watch(servers, load, stage);
     let (watched, streamed) = fleet::run(1, options.common.io_driver, &stage, work, direct)?;
     let streamed = streamed.into_iter().next().unwrap_or_default();
-    let figures = LongFigures::new(&streamed, &watched);
-    let read = Options { url: target.url.to_string(), load, common: &options.common };
+    let figures = LongFigures::new(servers, &streamed, &watched);
+    let (url, spread) = (servers.urls(), servers.targets.placing().spread());
+    let read = Options { url, spread, load, common: &options.common };
     report::publish("pipe", &read, &figures, options.common.json.as_deref())
 }
 
-/// The directing thread: reads the server's memory until the stream has ended.
-fn watch(pid: Option<u32>, load: Load, stage: &Stage) -> Result<Watched, Failure> {
-    let rss = || pid.map(process::rss_bytes).transpose();
-    let cpu = || pid.map(CpuReading::of).transpose();
-    let (before, cpu_before) = (rss()?, cpu()?);
-    let mut worst = before;
+/// The directing thread: reads the servers' memory until the stream has ended.
+fn watch(servers: &Servers, load: Load, stage: &Stage) -> Result<Watched, Failure> {
+    let rss = || servers.memory(process::rss_bytes);
+    let (before, spent_before) = (rss()?, servers.read()?);
+    let mut worst = before.clone();
     stage.advance(Phase::Traffic);
     let mut moved = (Instant::now(), 0);
     while !stage.reached(Phase::Draining) {
         thread::sleep(LOOK);
         stage.check()?;
-        worst = worst.max(rss()?);
+        for (worst, now) in worst.iter_mut().flatten().zip(rss()?.into_iter().flatten()) {
+            *worst = now.max(*worst);
+        }
         let now = stage.moves.load(std::sync::atomic::Ordering::Relaxed);
         if now != moved.1 {
             moved = (Instant::now(), now);
         } else if moved.0.elapsed() > STANDSTILL + load.stall {
-            return Err(Failure::Server(format!("the stream stands still after {now} bytes")));
+            let across = if servers.targets.placing().is_across() { ", over two hosts" } else { "" };
+            return Err(Failure::Server(format!("the stream stands still after {now} bytes{across}")));
         }
     }
-    let cpu_ns = cpu_before.zip(cpu()?).map(|(before, after)| after.ns_since(&before));
-    Ok(Watched { rss: before.zip(worst), cpu_ns })
+    let spent = spent_before.until(&servers.read_at_end()?);
+    Ok(Watched { rss: before.zip(worst), spent })
 }
 
 /// Opens both ends, sends and reads.
-async fn stream(target: &Target, load: Load, stage: &Arc<Stage>) -> Streamed {
+async fn stream(targets: &Targets, load: Load, stage: &Arc<Stage>) -> Streamed {
     while !stage.reached(Phase::Traffic) {
         monoio::time::sleep(fleet::STEP).await;
     }
     let open = async |index| {
         let path = Dialect::Pipes.path(&Seat::of(index, 2), "");
-        End::open(load.mode, target, &path, index).await
+        End::open(load.mode, targets.of(index, 2), &path, index).await
     };
     let (writer, reader) = match (open(0).await, open(1).await) {
         (Ok(writer), Ok(reader)) => (writer, reader),
@@ -183,7 +192,13 @@ async fn read(end: &End, load: Load, stage: &Stage) -> (Digest, EndEnding) {
 }
 
 impl LongFigures {
-    fn new(streamed: &Streamed, watched: &Watched) -> Self {
+    fn new(servers: &Servers, streamed: &Streamed, watched: &Watched) -> Self {
+        let sum = |bytes: &[u64]| bytes.iter().sum::<u64>();
+        let (before, worst) = watched.rss.as_ref().map(|(before, worst)| (sum(before), sum(worst))).unzip();
+        let mut hosts = HostsFigures::new(servers, &watched.spent, 0);
+        if let Some((before, worst)) = &watched.rss {
+            hosts = hosts.with_rss_growth(before, worst);
+        }
         let mib = streamed.arrived.len as f64 / 1_048_576.0;
         Self {
             bytes_sent: streamed.sent.len,
@@ -192,10 +207,11 @@ impl LongFigures {
             ended_in_order: matches!(streamed.ending, Some(EndEnding::InOrder(_))),
             seconds: streamed.seconds,
             throughput_mib_per_s: ratio(mib, streamed.seconds),
-            server_rss_before_bytes: watched.rss.map(|(before, _)| before),
-            server_rss_worst_bytes: watched.rss.map(|(_, worst)| worst),
-            server_rss_growth_bytes: watched.rss.map(|(before, worst)| worst.saturating_sub(before)),
-            server_cpu_us_per_mib: watched.cpu_ns.map(|ns| ratio(ns as f64 / 1e3, mib)),
+            server_rss_before_bytes: before,
+            server_rss_worst_bytes: worst,
+            server_rss_growth_bytes: before.zip(worst).map(|(before, worst)| worst.saturating_sub(before)),
+            hosts,
+            server_cpu_us_per_mib: watched.spent.cpu_ns().map(|ns| ratio(ns as f64 / 1e3, mib)),
             ending: streamed.ending.clone(),
         }
     }
@@ -218,6 +234,7 @@ impl Figures for LongFigures {
         let row = |(what, bytes): (&str, Option<u64>)| Some(Row::count(what, bytes? / 1024, "KiB"));
         rows.extend(memory.into_iter().filter_map(row));
         rows.extend(self.server_cpu_us_per_mib.map(|us| Row::quantity("server CPU per MiB", us, "µs")));
+        rows.extend(self.hosts.rows());
         rows
     }
 
@@ -240,6 +257,7 @@ impl Figures for LongFigures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::servers::HostSpent;
 
     fn streamed(sent: &[u8], arrived: &[u8], ending: EndEnding) -> Streamed {
         let digest = |bytes: &[u8]| {
@@ -253,7 +271,8 @@ mod tests {
     #[test]
     fn one_wrong_byte_or_a_cut_is_a_failure() {
         let exit_code = |sent: &[u8], arrived: &[u8], ending| {
-            LongFigures::new(&streamed(sent, arrived, ending), &Watched::default()).exit_code()
+            LongFigures::new(&Servers::example(1), &streamed(sent, arrived, ending), &Watched::default())
+                .exit_code()
         };
         let in_order = || EndEnding::InOrder("Finished".to_owned());
         assert_eq!(exit_code(b"abc", b"abc", in_order()), 0);
@@ -264,10 +283,14 @@ mod tests {
 
     #[test]
     fn growth_is_the_worst_over_what_was_before() {
-        let watched = Watched { rss: Some((1_000, 5_000)), cpu_ns: Some(2_000_000) };
+        let spent = Spent { hosts: vec![HostSpent { cpu_ns: Some(2_000_000), counts: None }] };
+        let watched = Watched { rss: Some((vec![1_000], vec![5_000])), spent };
         let bytes = vec![0; 1 << 20];
-        let figures =
-            LongFigures::new(&streamed(&bytes, &bytes, EndEnding::InOrder(String::new())), &watched);
+        let figures = LongFigures::new(
+            &Servers::example(1),
+            &streamed(&bytes, &bytes, EndEnding::InOrder(String::new())),
+            &watched,
+        );
         assert_eq!(figures.server_rss_growth_bytes, Some(4_000));
         assert_eq!((figures.server_cpu_us_per_mib, figures.throughput_mib_per_s), (Some(2_000.0), 0.5));
     }

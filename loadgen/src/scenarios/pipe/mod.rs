@@ -23,18 +23,17 @@ use super::window::Window;
 use crate::dialects::{Dialect, Seat};
 use crate::failure::Failure;
 use crate::net::runtime::DriverChoice;
-use crate::net::target::Target;
+use crate::net::spread::Spread;
 use crate::options::{CommonArgs, PipeArgs, PipeLoad, PipeTraffic};
 use crate::payload::Stamp;
 use crate::report;
+use crate::servers::Servers;
 
 /// Everything one run needs to know.
 #[derive(Debug, Clone)]
 pub(crate) struct PipePlan {
     /// Where to.
-    pub(crate) target: Target,
-    /// Process of the server.
-    pub(crate) pid: Option<u32>,
+    pub(crate) servers: Servers,
     /// What is streamed.
     pub(crate) traffic: PipeTraffic,
     /// Threads of the generator.
@@ -46,6 +45,8 @@ pub(crate) struct PipePlan {
 #[derive(Serialize)]
 struct Options<'a> {
     url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<Spread>,
     #[serde(flatten)]
     traffic: &'a PipeTraffic,
     #[serde(flatten)]
@@ -54,22 +55,25 @@ struct Options<'a> {
 
 /// Runs the scenario once and reports it.
 pub(crate) fn run(options: &PipeArgs) -> Result<u8, Failure> {
-    let target = options.common.target(&options.url)?;
-    match options.load()? {
-        PipeLoad::Frames { traffic } => run_frames(options, target, traffic),
+    let servers = options.servers()?;
+    let load = options.load()?;
+    servers.await_relations()?;
+    match load {
+        PipeLoad::Frames { traffic } => run_frames(options, servers, traffic),
         PipeLoad::Long { bytes, stall, frame_bytes, mode } => {
             let load = long::Load { bytes, stall, frame_bytes, mode };
-            long::run(options, &target, load)
+            long::run(options, &servers, load)
         }
     }
 }
 
-fn run_frames(options: &PipeArgs, target: Target, traffic: PipeTraffic) -> Result<u8, Failure> {
+fn run_frames(options: &PipeArgs, servers: Servers, traffic: PipeTraffic) -> Result<u8, Failure> {
     let (threads, driver) = (options.common.threads, options.common.io_driver);
-    let plan = PipePlan { target, pid: options.pid, traffic, threads, driver };
+    let plan = PipePlan { servers, traffic, threads, driver };
     let figures = measure(&plan)?;
-    let (url, common) = (plan.target.url.to_string(), &options.common);
-    let read = Options { url, traffic: &plan.traffic, common };
+    let (url, common) = (plan.servers.urls(), &options.common);
+    let spread = plan.servers.targets.placing().spread();
+    let read = Options { url, spread, traffic: &plan.traffic, common };
     report::publish("pipe", &read, &figures, options.common.json.as_deref())
 }
 
@@ -81,12 +85,12 @@ pub(crate) fn measure(plan: &PipePlan) -> Result<PipeFigures, Failure> {
     let direct = |stage: &Stage| {
         stage.gather("connected", &stage.ready, plan.traffic.pairs * 2)?;
         stage.advance(Phase::Traffic);
-        Window::measure(stage, plan.pid, plan.traffic.warmup, plan.traffic.duration)
+        Window::measure(stage, &plan.servers, plan.traffic.warmup, plan.traffic.duration)
     };
     let (window, tallies) = fleet::run(plan.threads, plan.driver, &stage, work, direct)?;
     let mut total = Tally::new();
     tallies.iter().for_each(|tally| total.add(tally));
-    Ok(PipeFigures::new(plan, &total, window))
+    Ok(PipeFigures::new(plan, &total, &window))
 }
 
 /// A thread with pairs.
@@ -101,7 +105,8 @@ async fn work(plan: &PipePlan, thread: usize, stage: Arc<Stage>) -> Tally {
     let mut ends = Vec::new();
     for index in fleet::share_groups(plan.traffic.pairs, 2, thread, plan.threads) {
         let path = Dialect::Pipes.path(&Seat::of(index, 2), "");
-        let end = match End::open(plan.traffic.mode, &plan.target, &path, index).await {
+        let target = plan.servers.targets.of(index, 2);
+        let end = match End::open(plan.traffic.mode, target, &path, index).await {
             Ok(end) => end,
             Err(failure) => {
                 stage.fail(failure);

@@ -6,10 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Plan;
 use super::budget::Budget;
 use super::figures::Tally;
 use crate::client::{Connection, Ending};
 use crate::dialects::{Dialect, Group, Heard, Seat, Told};
+use crate::failure::Failure;
 use crate::payload::{Role, Script, Stamp};
 use crate::scenarios::member::Member;
 use crate::scenarios::stage::{Phase, Stage};
@@ -22,14 +24,17 @@ pub(crate) struct Shared {
     script: Script,
     /// Messages under way per group in the closed loop.
     in_flight: Option<usize>,
+    /// One group after the other looks for partners.
+    takes_turns: bool,
     pub(super) tally: RefCell<Tally>,
     pub(super) clients: RefCell<Vec<Rc<Client>>>,
 }
 
 impl Shared {
-    pub(super) fn new(stage: Arc<Stage>, dialect: Dialect, script: Script, in_flight: Option<usize>) -> Self {
+    pub(super) fn new(stage: Arc<Stage>, plan: &Plan, script: Script) -> Self {
         let (tally, clients) = (RefCell::new(Tally::new()), RefCell::default());
-        Self { stage, dialect, script, in_flight, tally, clients }
+        let (dialect, in_flight, takes_turns) = (plan.dialect, plan.traffic.in_flight, plan.takes_turns());
+        Self { stage, dialect, script, in_flight, takes_turns, tally, clients }
     }
 
     /// A message of the open loop that was due at `due_ns`.
@@ -69,7 +74,11 @@ impl Client {
         group: &Rc<Group>,
         shared: Rc<Shared>,
     ) -> Rc<Self> {
-        let member = Member::new(connection, shared.dialect.speaker(seat, group));
+        let speaker = match shared.takes_turns {
+            true => shared.dialect.speaker_in_turn(seat, group),
+            false => shared.dialect.speaker(seat, group),
+        };
+        let member = Member::new(connection, speaker);
         let budget = shared.dialect.fixed_limit_per_s().map(|limit| {
             // What is under way may be read in the same window as what is sent in it.
             Budget::new(limit.saturating_sub(shared.in_flight.unwrap_or(0) as u32 + 1).max(1))
@@ -162,6 +171,7 @@ impl Client {
             Heard::Echo => self.on_echo(),
             Heard::Ready => self.on_ready(),
             Heard::Partnered(role) => self.on_partnered(role),
+            Heard::Stranger => self.on_stranger(),
             Heard::TellGroup => self.group.tell(),
             Heard::PartnerLeft => self.on_partner_left(),
             Heard::Refused { limited } => self.on_refused(limited),
@@ -218,6 +228,18 @@ impl Client {
         if self.shared.stage.reached(Phase::Traffic) {
             self.send_credit();
         }
+    }
+
+    /// Who loses its partner later, at the latest when all leave, may well find another.
+    fn on_stranger(&self) {
+        if self.shared.stage.reached(Phase::Traffic) {
+            return;
+        }
+        self.shared.stage.fail(Failure::Server(
+            "a client was matched with another than its partner: somebody else is in the queue, and how far a message \
+             goes is not known"
+                .to_owned(),
+        ));
     }
 
     /// Each member gets its share; the first ones get what is rounded up.

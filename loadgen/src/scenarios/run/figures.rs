@@ -9,9 +9,12 @@ use crate::client::Ending;
 use crate::dialects::Dialect;
 use crate::latency::{Latency, Quantiles};
 use crate::payload::{Script, Stamp};
+use crate::process;
 use crate::report::{Figures, Row};
 use crate::scenarios::compare::{Measure, Round};
 use crate::scenarios::stage::Stage;
+use crate::scenarios::window::Window;
+use crate::servers::{HostsFigures, Spent};
 
 /// From this share of its threads' time on, the generator may be what is measured.
 const BUSY_PERCENT_MAX: f64 = 97.0;
@@ -106,13 +109,15 @@ impl Tally {
     }
 }
 
-/// What the run cost the server.
+/// What the run cost the servers, and the generator.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServerCost {
-    /// CPU time over the measured interval.
-    pub(super) cpu_ns: Option<u64>,
-    /// Its own memory per connected and paired client, before the first message.
-    pub(super) bytes_per_client: Option<f64>,
+    /// Over the measured interval.
+    pub(super) window: Window,
+    /// While the clients connected and found partners.
+    pub(super) gathering: Spent,
+    /// Memory of each server before the clients came, and when they were paired, before the first message.
+    pub(super) memory: Option<(Vec<u64>, Vec<u64>)>,
 }
 
 /// The figures of a run.
@@ -160,10 +165,16 @@ pub(crate) struct RunFigures {
     lost_connections: u64,
     #[serde(skip)]
     first_ending: Option<Ending>,
+    #[serde(flatten)]
+    hosts: HostsFigures,
 }
 
 impl RunFigures {
-    pub(super) fn new(plan: &Plan, total: &Tally, cost: &ServerCost, own_ns_per_s: u64) -> Self {
+    pub(super) fn new(plan: &Plan, total: &Tally, cost: &ServerCost) -> Self {
+        let (cpu_ns, own_ns_per_s) = (cost.window.spent.cpu_ns(), cost.window.own_cpu_ns_per_s);
+        let bytes = |(before, after): &(Vec<u64>, Vec<u64>)| {
+            process::bytes_per(plan.clients(), before.iter().sum(), after.iter().sum())
+        };
         let duration = plan.traffic.duration;
         let messages = total.messages as f64;
         let open_loop = plan.traffic.rate_per_s.is_some();
@@ -174,10 +185,10 @@ impl RunFigures {
             throughput_messages_per_s: per_second(messages, duration),
             latency: total.latency.quantiles(),
             message_bytes_mean: script.map_or(0.0, |script| script.message_bytes_mean()),
-            server_cpu_us_per_message: cost.cpu_ns.map(|ns| ratio(ns as f64 / 1e3, messages)),
-            server_messages_per_cpu_s: cost.cpu_ns.map(|ns| ratio(messages, ns as f64 / 1e9)),
-            server_cpu_percent: cost.cpu_ns.map(|ns| per_second(ns as f64 / 1e7, duration)),
-            server_bytes_per_client: cost.bytes_per_client,
+            server_cpu_us_per_message: cpu_ns.map(|ns| ratio(ns as f64 / 1e3, messages)),
+            server_messages_per_cpu_s: cpu_ns.map(|ns| ratio(messages, ns as f64 / 1e9)),
+            server_cpu_percent: cpu_ns.map(|ns| per_second(ns as f64 / 1e7, duration)),
+            server_bytes_per_client: cost.memory.as_ref().map(bytes),
             generator_cpu_percent: own_ns_per_s as f64 / 1e7 / plan.threads as f64,
             generator_late_p99_us: open_loop.then(|| total.late.quantile_us(0.99)),
             rate_limited: total.rate_limited,
@@ -187,6 +198,7 @@ impl RunFigures {
             unstamped: total.unstamped,
             lost_connections: total.lost,
             first_ending: total.first_ending.clone(),
+            hosts: hosts_figures(plan, total.messages, cost),
         }
     }
 
@@ -217,6 +229,18 @@ impl RunFigures {
     }
 }
 
+fn hosts_figures(plan: &Plan, messages: u64, cost: &ServerCost) -> HostsFigures {
+    let servers = &plan.servers;
+    let figures = HostsFigures::new(servers, &cost.window.spent, messages).with_matches_of(&cost.gathering);
+    match &cost.memory {
+        Some((before, after)) => {
+            let members = plan.traffic.members;
+            figures.with_memory(&servers.bytes_per_client(plan.clients(), members, before, after))
+        }
+        None => figures,
+    }
+}
+
 impl Figures for RunFigures {
     fn rows(&self) -> Vec<Row> {
         let mut rows = vec![
@@ -227,6 +251,7 @@ impl Figures for RunFigures {
         rows.push(Row::quantity("client message, mean", self.message_bytes_mean, "B"));
         rows.extend(self.cost_rows());
         rows.extend(self.trouble_rows());
+        rows.extend(self.hosts.rows());
         rows
     }
 
@@ -343,11 +368,10 @@ pub(crate) fn per_second(count: f64, duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::net::runtime::DriverChoice;
-    use crate::net::target::Target;
     use crate::options::TrafficArgs;
+    use crate::servers::{HostSpent, Servers};
 
     fn plan() -> Plan {
-        let url = "ws://127.0.0.1:1/ws".parse().expect("a URL");
         let args = TrafficArgs {
             pairs: None,
             in_flight: None,
@@ -359,8 +383,7 @@ mod tests {
         };
         Plan {
             dialect: Dialect::Pairing,
-            target: Target::resolve(&url, None, false).expect("loopback"),
-            pid: None,
+            servers: Servers::example(1),
             traffic: args.resolve(),
             threads: 2,
             driver: DriverChoice::Auto,
@@ -378,8 +401,12 @@ mod tests {
 
     #[test]
     fn figures_follow_from_the_counts() {
-        let cost = ServerCost { cpu_ns: Some(500_000_000), bytes_per_client: Some(400.0) };
-        let figures = RunFigures::new(&plan(), &arrivals(1_000), &cost, 1_000_000_000);
+        let spent = Spent { hosts: vec![HostSpent { cpu_ns: Some(500_000_000), counts: None }] };
+        let window = Window { spent, own_cpu_ns_per_s: 1_000_000_000 };
+        let memory = Some((vec![1_000], vec![161_000]));
+        let cost = ServerCost { window, memory, ..ServerCost::default() };
+        let figures = RunFigures::new(&plan(), &arrivals(1_000), &cost);
+        assert_eq!(figures.server_bytes_per_client, Some(400.0));
         assert_eq!(figures.throughput_messages_per_s, 500.0);
         assert_eq!(figures.server_cpu_us_per_message, Some(500.0));
         assert_eq!(figures.server_messages_per_cpu_s, Some(2_000.0));
@@ -394,7 +421,7 @@ mod tests {
     fn a_rate_limit_is_never_quoted_as_a_figure() {
         let mut tally = arrivals(10);
         tally.refused(true);
-        let figures = RunFigures::new(&plan(), &tally, &ServerCost::default(), 0);
+        let figures = RunFigures::new(&plan(), &tally, &ServerCost::default());
         assert_eq!(figures.exit_code(), 3);
         assert!(figures.warnings()[0].contains("MAX_MSG_PER_SECOND"));
     }
@@ -403,14 +430,14 @@ mod tests {
     fn a_close_for_the_rate_is_a_rate_limit() {
         let mut tally = arrivals(10);
         tally.lost(Ending::Closed(1013, "rate limit hit, slow down".to_owned()));
-        let figures = RunFigures::new(&plan(), &tally, &ServerCost::default(), 0);
+        let figures = RunFigures::new(&plan(), &tally, &ServerCost::default());
         assert_eq!(figures.exit_code(), 3);
         assert!(!is_rate_limit(&Ending::Closed(1013, "too slow".to_owned())));
     }
 
     #[test]
     fn being_held_back_is_said() {
-        let mut figures = RunFigures::new(&plan(), &arrivals(10), &ServerCost::default(), 0);
+        let mut figures = RunFigures::new(&plan(), &arrivals(10), &ServerCost::default());
         figures.latency.latency_max_us = HELD_BACK_US_MIN + 1.0;
         assert!(figures.warnings().is_empty());
         figures.dialect = Dialect::Rooms;
@@ -421,9 +448,9 @@ mod tests {
     fn lost_connections_and_silence_are_failures() {
         let mut tally = arrivals(10);
         tally.lost(Ending::Lost);
-        let figures = RunFigures::new(&plan(), &tally, &ServerCost::default(), 0);
+        let figures = RunFigures::new(&plan(), &tally, &ServerCost::default());
         assert_eq!((figures.exit_code(), figures.warnings().len()), (1, 1));
-        let silence = RunFigures::new(&plan(), &Tally::new(), &ServerCost::default(), 0);
+        let silence = RunFigures::new(&plan(), &Tally::new(), &ServerCost::default());
         assert_eq!(silence.exit_code(), 1);
     }
 

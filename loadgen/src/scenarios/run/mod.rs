@@ -4,9 +4,10 @@ mod budget;
 mod client;
 mod figures;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -20,12 +21,14 @@ use super::window::Window;
 use crate::dialects::{Dialect, Group, Seat};
 use crate::failure::Failure;
 use crate::net::runtime::DriverChoice;
+use crate::net::spread::Spread;
 use crate::net::target::Target;
 use crate::net::ticker::Ticker;
 use crate::options::{CommonArgs, ScenarioArgs, Traffic};
 use crate::payload::Script;
 use crate::process;
 use crate::report;
+use crate::servers::Servers;
 
 /// How often the open loop looks which messages are due.
 const PACE: Duration = Duration::from_micros(50);
@@ -38,9 +41,7 @@ pub(crate) struct Plan {
     /// What the clients speak.
     pub(crate) dialect: Dialect,
     /// Where to.
-    pub(crate) target: Target,
-    /// Process of the server.
-    pub(crate) pid: Option<u32>,
+    pub(crate) servers: Servers,
     /// What is sent.
     pub(crate) traffic: Traffic,
     /// Threads of the generator.
@@ -52,6 +53,8 @@ pub(crate) struct Plan {
 #[derive(Serialize)]
 struct Options<'a> {
     url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<Spread>,
     dialect: Dialect,
     #[serde(flatten)]
     traffic: &'a Traffic,
@@ -63,15 +66,16 @@ struct Options<'a> {
 pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
     let plan = Plan {
         dialect: options.dialect,
-        target: options.target()?,
-        pid: options.pid,
+        servers: options.servers()?,
         traffic: options.traffic.resolve(),
         threads: options.common.threads,
         driver: options.common.io_driver,
     };
+    plan.servers.await_relations()?;
     let figures = measure(&plan)?;
     let options_read = Options {
-        url: plan.target.url.to_string(),
+        url: plan.servers.urls(),
+        spread: plan.servers.targets.placing().spread(),
         dialect: plan.dialect,
         traffic: &plan.traffic,
         common: &options.common,
@@ -86,16 +90,35 @@ pub(crate) fn measure(plan: &Plan) -> Result<RunFigures, Failure> {
     Seat::begin_round();
     let stage = Arc::new(Stage::new());
     let work = async |thread, stage| work(plan, thread, stage).await;
-    let ((cost, busy_ns), tallies) =
-        fleet::run(plan.threads, plan.driver, &stage, work, |stage| direct(plan, stage))?;
+    let (cost, tallies) = fleet::run(plan.threads, plan.driver, &stage, work, |stage| direct(plan, stage))?;
     let mut total = Tally::new();
     tallies.iter().for_each(|tally| total.add(tally));
-    Ok(RunFigures::new(plan, &total, &cost, busy_ns))
+    Ok(RunFigures::new(plan, &total, &cost))
 }
 
 impl Plan {
     fn clients(&self) -> usize {
         self.traffic.pairs * self.traffic.members
+    }
+
+    /// Whether one pair after the other goes into the queue: the server would choose partners on one host.
+    fn takes_turns(&self) -> bool {
+        self.dialect == Dialect::Pairing && self.servers.targets.placing().hosts() > 1
+    }
+
+    /// Whether it is the turn of a group to look for partners.
+    fn is_turn_of(&self, group: usize, stage: &Stage) -> bool {
+        let (ready, paired) = (stage.ready.load(Ordering::Relaxed), stage.paired.load(Ordering::Relaxed));
+        ready >= self.clients() && paired >= group * self.traffic.members
+    }
+
+    fn explain(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Server(text) if self.servers.targets.placing().is_across() => Failure::Server(format!(
+                "{text}: partners on different hosts do not find each other (--spread same puts them on one)"
+            )),
+            other => other,
+        }
     }
 
     fn refuse_what_the_dialect_forbids(&self) -> Result<(), Failure> {
@@ -116,27 +139,24 @@ impl Plan {
     }
 }
 
-/// The directing thread: gathers clients, lets them send, and reads the server's costs over the measured interval.
-fn direct(plan: &Plan, stage: &Stage) -> Result<(ServerCost, u64), Failure> {
+/// The directing thread: gathers clients, lets them send, and reads the servers' costs over the measured interval.
+fn direct(plan: &Plan, stage: &Stage) -> Result<ServerCost, Failure> {
     let clients = plan.clients();
-    let memory = || plan.pid.map(process::memory_bytes).transpose();
-    let memory_before = memory()?;
+    let servers = &plan.servers;
+    let memory_before = servers.memory(process::memory_bytes)?;
+    let counts_before = servers.read()?;
     stage.gather("connected", &stage.ready, clients)?;
-    stage.gather("paired", &stage.paired, clients)?;
-    let memory_after = memory()?;
+    stage.gather("paired", &stage.paired, clients).map_err(|failure| plan.explain(failure))?;
+    let gathering = counts_before.until(&servers.read()?);
+    let memory_after = servers.memory(process::memory_bytes)?;
     stage.advance(Phase::Traffic);
-    let window = Window::measure(stage, plan.pid, plan.traffic.warmup, plan.traffic.duration)?;
+    let window = Window::measure(stage, servers, plan.traffic.warmup, plan.traffic.duration)?;
     if plan.traffic.rate_per_s.is_some() {
         stage.advance(Phase::Draining);
         stage.settle(LATE_ARRIVALS / 4, LATE_ARRIVALS)?;
     }
-    let cost = ServerCost {
-        cpu_ns: window.server_cpu_ns,
-        bytes_per_client: memory_before
-            .zip(memory_after)
-            .map(|(before, after)| process::bytes_per(clients, before, after)),
-    };
-    Ok((cost, window.own_cpu_ns_per_s))
+    let memory = memory_before.zip(memory_after);
+    Ok(ServerCost { window, gathering, memory })
 }
 
 /// A thread with clients.
@@ -145,13 +165,13 @@ async fn work(plan: &Plan, thread: usize, stage: Arc<Stage>) -> Tally {
     let indices = fleet::share_groups(plan.traffic.pairs, members, thread, plan.threads);
     let share = indices.len() as f64 / plan.clients() as f64;
     let Ok(script) = Script::new(plan.traffic.payload, plan.dialect) else { return Tally::new() };
-    let shared = Rc::new(Shared::new(Arc::clone(&stage), plan.dialect, script, plan.traffic.in_flight));
+    let shared = Rc::new(Shared::new(Arc::clone(&stage), plan, script));
     let live = Rc::new(Live::default());
-    let target = Rc::new(plan.target.clone());
-    let groups: HashMap<usize, Rc<Group>> =
+    let targets = Rc::new(plan.servers.targets.clone());
+    let groups: BTreeMap<usize, Rc<Group>> =
         indices.clone().map(|index| (index / members, Rc::default())).collect();
     let on_open = {
-        let (shared, live) = (Rc::clone(&shared), Rc::clone(&live));
+        let (shared, live, groups) = (Rc::clone(&shared), Rc::clone(&live), groups.clone());
         move |index: usize, connection| {
             let seat = Seat::of(index, members);
             let client =
@@ -165,13 +185,16 @@ async fn work(plan: &Plan, thread: usize, stage: Arc<Stage>) -> Tally {
             });
         }
     };
-    let path = {
-        let (dialect, given) = (plan.dialect, plan.target.url.path.clone());
-        move |index| dialect.path(&Seat::of(index, members), &given)
-    };
-    fleet::open_all(&stage, &target, indices, path, on_open).await;
+    let dialect = plan.dialect;
+    let path = move |index, target: &Target| dialect.path(&Seat::of(index, members), &target.url.path);
+    fleet::open_all(&stage, (&targets, members), indices, path, on_open).await;
+    let mut waiting = groups.iter().peekable();
     while !stage.reached(Phase::Traffic) {
-        monoio::time::sleep(fleet::STEP).await;
+        let is_next = |(group, _): &(&usize, _)| plan.takes_turns() && plan.is_turn_of(**group, &stage);
+        if let Some((_, group)) = waiting.next_if(is_next) {
+            group.tell();
+        }
+        monoio::time::sleep(fleet::STEP / 5).await;
     }
     let clients = shared.clients.borrow().clone();
     match plan.traffic.rate_per_s {

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::MEMBERS;
+use super::hosts::Hosts;
 use super::judge::{DropKind, Judge, Turn};
 use super::trace::Trace;
 use super::violation::Violation;
 use crate::client::{Connection, Ending, Message};
 use crate::failure::Failure;
-use crate::net::target::Target;
-use crate::scenarios::fleet::Live;
+use crate::net::spread::Targets;
+use crate::scenarios::fleet::{self, Live};
 use crate::scenarios::run::{is_rate_limit, rate_limit_warning};
 use crate::scenarios::stage::{Phase, Stage};
 
@@ -24,22 +26,48 @@ const TAKEN_OVER: Duration = Duration::from_millis(100);
 pub(super) struct Bench {
     judge: Mutex<Box<dyn Judge>>,
     numbers: AtomicU32,
+    pub(super) hosts: Hosts,
 }
 
 impl Bench {
-    pub(super) fn new(judge: Box<dyn Judge>) -> Self {
-        Self { judge: Mutex::new(judge), numbers: AtomicU32::new(0) }
+    pub(super) fn new(judge: Box<dyn Judge>, hosts: Hosts) -> Self {
+        Self { judge: Mutex::new(judge), numbers: AtomicU32::new(0), hosts }
     }
 
     pub(super) fn judge(&self) -> MutexGuard<'_, Box<dyn Judge>> {
         self.judge.lock().expect("no thread panics with the lock")
     }
 
-    /// Number and path of a client's next connection.
-    pub(super) fn opening(&self, index: usize, takes_over: Option<u32>) -> (u32, String) {
+    /// Number and path of a client's next connection, to this host.
+    pub(super) fn opening(&self, index: usize, host: usize, takes_over: Option<u32>) -> (u32, String) {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let path = self.judge().opening(index, number, takes_over);
+        self.hosts.opening(number, host);
         (number, path)
+    }
+
+    /// A connection has ended as it should.
+    fn ended(&self, number: u32) {
+        let now = Instant::now();
+        if self.hosts.ended(number, now) {
+            self.judge().ended(number, now);
+        }
+    }
+
+    /// A host that may die is dead, and all its clients with it.
+    fn host_died(&self, host: usize) {
+        let now = Instant::now();
+        let dead = self.hosts.died(host, now);
+        let mut judge = self.judge();
+        dead.into_iter().for_each(|number| judge.died(number, now));
+    }
+
+    /// A connection to a dead host did not come about.
+    fn not_opened(&self, number: u32) {
+        let now = Instant::now();
+        if self.hosts.ended(number, now) {
+            self.judge().died(number, now);
+        }
     }
 }
 
@@ -47,7 +75,7 @@ impl Bench {
 pub(super) struct Shared {
     pub(super) stage: Arc<Stage>,
     pub(super) bench: Arc<Bench>,
-    pub(super) target: Target,
+    pub(super) targets: Targets,
     pub(super) drops: RefCell<BTreeMap<DropKind, u64>>,
     pub(super) actors: RefCell<Vec<Rc<Actor>>>,
     pub(super) live: Live,
@@ -56,11 +84,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(stage: Arc<Stage>, bench: Arc<Bench>, target: &Target) -> Self {
+    pub(super) fn new(stage: Arc<Stage>, bench: Arc<Bench>, targets: &Targets) -> Self {
         Self {
             stage,
             bench,
-            target: target.clone(),
+            targets: targets.clone(),
             drops: RefCell::default(),
             actors: RefCell::default(),
             live: Live::default(),
@@ -82,12 +110,15 @@ impl Shared {
 #[derive(Debug, Clone)]
 struct Line {
     number: u32,
+    /// How often its host had died before.
+    deaths: u64,
     connection: Rc<Connection>,
 }
 
 /// A client, over all the connections that it has one after the other.
 pub(super) struct Actor {
     index: usize,
+    host: usize,
     shared: Rc<Shared>,
     line: RefCell<Option<Line>>,
     /// The connection that takes over when this one has ended.
@@ -104,6 +135,7 @@ impl Actor {
     pub(super) fn start(index: usize, shared: &Rc<Shared>) {
         let actor = Rc::new(Self {
             index,
+            host: shared.targets.placing().host(index, MEMBERS),
             shared: Rc::clone(shared),
             line: RefCell::new(None),
             successor: RefCell::new(None),
@@ -128,7 +160,7 @@ impl Actor {
 
     /// Drops out now, unless something is under way already.
     pub(super) fn drop_out(self: &Rc<Self>, kind: DropKind) {
-        let Some(Line { number, connection }) = self.line.borrow().clone() else { return };
+        let Some(Line { number, connection, .. }) = self.living_line() else { return };
         let may = self.dropping.get().is_none() && self.arrived.get();
         if !may || !self.ask(number, &connection, |judge, turn| judge.drop_out(kind, turn)) {
             return;
@@ -149,7 +181,8 @@ impl Actor {
             | DropKind::Create
             | DropKind::Join
             | DropKind::Rejoin
-            | DropKind::JoinNone => {
+            | DropKind::JoinNone
+            | DropKind::HostDied => {
                 connection.flush();
                 return;
             }
@@ -160,7 +193,7 @@ impl Actor {
 
     /// A little time has passed.
     pub(super) fn tick(&self) {
-        let Some(Line { number, connection }) = self.line.borrow().clone() else { return };
+        let Some(Line { number, connection, .. }) = self.living_line() else { return };
         if self.dropping.get().is_none() {
             self.ask(number, &connection, |judge, turn| judge.tick(turn));
             connection.flush();
@@ -178,35 +211,77 @@ impl Actor {
 
     async fn run(self: &Rc<Self>) -> Result<(), Failure> {
         while !self.shared.stage.reached(Phase::Stopped) {
-            self.trace.take();
-            let successor = self.successor.borrow_mut().take();
-            let line = match successor {
-                Some(line) => line,
-                None => self.open(None).await?,
-            };
-            self.line.replace(Some(line.clone()));
-            self.dropping.set(None);
-            let Line { number, connection } = line;
-            if self.shared.stage.reached(Phase::Stopped) {
-                connection.close(1000);
+            if let Err(failure) = self.serve_once().await {
+                if !self.is_host_dead().await {
+                    return Err(failure);
+                }
+                self.shared.bench.host_died(self.host);
             }
-            let ending = connection.serve(|message| self.on_message(number, &connection, message)).await;
-            self.line.take();
-            if self.shared.stage.reached(Phase::Stopped) {
-                break;
+            while self.shared.bench.hosts.is_down(self.host) && !self.shared.stage.reached(Phase::Stopped) {
+                monoio::time::sleep(fleet::STEP).await;
             }
-            self.check_ending(number, &ending)?;
-            self.shared.bench.judge().ended(number, Instant::now());
         }
         Ok(())
     }
 
+    /// One connection, from its beginning to its end.
+    async fn serve_once(self: &Rc<Self>) -> Result<(), Failure> {
+        self.trace.take();
+        let successor = self.successor.borrow_mut().take();
+        let line = match successor {
+            Some(line) => line,
+            None => self.open(None).await?,
+        };
+        self.line.replace(Some(line.clone()));
+        self.dropping.set(None);
+        if self.shared.stage.reached(Phase::Stopped) {
+            line.connection.close(1000);
+        }
+        let ending = line.connection.serve(|message| self.on_message(&line, message)).await;
+        self.line.take();
+        if self.shared.stage.reached(Phase::Stopped) || self.is_dead(&line) {
+            return Ok(());
+        }
+        self.check_ending(line.number, &ending)?;
+        self.shared.bench.ended(line.number);
+        Ok(())
+    }
+
     async fn open(&self, takes_over: Option<u32>) -> Result<Line, Failure> {
-        let (number, path) = self.shared.bench.opening(self.index, takes_over);
-        let connection = Connection::open(&self.shared.target, &path, self.index).await?;
-        self.ask(number, &connection, |judge, turn| judge.opened(turn));
-        connection.flush();
-        Ok(Line { number, connection })
+        let bench = &self.shared.bench;
+        let deaths = bench.hosts.deaths(self.host);
+        let (number, path) = bench.opening(self.index, self.host, takes_over);
+        let target = self.shared.targets.of(self.index, MEMBERS);
+        let connection = match Connection::open(target, &path, self.index).await {
+            Ok(connection) => connection,
+            Err(failure) => {
+                if self.is_host_dead().await {
+                    bench.host_died(self.host);
+                    bench.not_opened(number);
+                }
+                return Err(failure);
+            }
+        };
+        let line = Line { number, deaths, connection };
+        if !self.is_dead(&line) {
+            self.ask(number, &line.connection, |judge, turn| judge.opened(turn));
+            line.connection.flush();
+        }
+        Ok(line)
+    }
+
+    /// Whether the host has died since the connection was opened.
+    fn is_dead(&self, line: &Line) -> bool {
+        self.shared.bench.hosts.deaths(self.host) != line.deaths
+    }
+
+    /// The connection, unless it is dead.
+    fn living_line(&self) -> Option<Line> {
+        self.line.borrow().clone().filter(|line| !self.is_dead(line))
+    }
+
+    async fn is_host_dead(&self) -> bool {
+        self.shared.bench.hosts.is_dead(self.host, self.shared.targets.of(self.index, MEMBERS)).await
     }
 
     /// Opens the successor, and closes the connection a little later.
@@ -216,6 +291,7 @@ impl Actor {
                 self.successor.replace(Some(line));
                 monoio::time::sleep(TAKEN_OVER).await;
             }
+            Err(_) if self.shared.bench.hosts.is_down(self.host) => return,
             Err(failure) => self.shared.stage.fail(failure),
         }
         // From here on it may end; until now it was to stay.
@@ -240,9 +316,9 @@ impl Actor {
         judged.map_err(|violation| self.failure(number, &violation))
     }
 
-    fn on_message(&self, number: u32, connection: &Connection, message: Message<'_>) {
-        let stage = &self.shared.stage;
-        if stage.reached(Phase::Stopped) {
+    fn on_message(&self, line: &Line, message: Message<'_>) {
+        let (stage, number, connection) = (&self.shared.stage, line.number, &line.connection);
+        if stage.reached(Phase::Stopped) || self.is_dead(line) {
             return;
         }
         stage.moves.fetch_add(1, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::hosts::TOLD_WITHIN;
 use super::judge::{DropKind, Judge, Turn};
 use super::violation::Violation;
 
@@ -58,7 +59,18 @@ impl<J: Judge> Court<J> {
 
     /// All is over.
     pub(super) fn finish(&mut self, page: Option<&str>) -> Result<(), Violation> {
-        self.judge.finish(page)
+        self.judge.finish(&[page])
+    }
+
+    /// The host of some connections dies.
+    pub(super) fn die(&mut self, numbers: &[u32]) {
+        numbers.iter().for_each(|number| self.judge.died(*number, self.now));
+    }
+
+    /// Whether everybody was told in time of those that have died.
+    pub(super) fn forgotten_after(&mut self, time: Duration) -> Result<(), Violation> {
+        self.now += time;
+        self.judge.forgotten(self.now - TOLD_WITHIN)
     }
 
     fn turn<R>(

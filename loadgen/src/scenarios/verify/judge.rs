@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+#[cfg(doc)]
+use super::hosts::TOLD_WITHIN;
 use super::violation::Violation;
 use crate::client::Ending;
 
@@ -16,6 +18,8 @@ pub(crate) enum DropKind {
     WebSocketClose,
     /// A second connection under the same id takes over from the first, which is closed a little later.
     Takeover,
+    /// The host died. It is never chosen.
+    HostDied,
     /// Pairing: `next`, then `available`.
     Next,
     /// Pairing: `leave`, then `available`.
@@ -41,6 +45,7 @@ impl DropKind {
             Self::TcpClose => ("drops_tcp_close", "drops by TCP close"),
             Self::WebSocketClose => ("drops_websocket_close", "drops by WebSocket close"),
             Self::Takeover => ("drops_takeover", "connections taken over"),
+            Self::HostDied => ("drops_host_died", "drops by a host that died"),
             Self::Next => ("drops_next", "drops by `next`"),
             Self::Leave => ("drops_leave", "drops by `leave`"),
             Self::Create => ("moves_create", "moves by `create`"),
@@ -115,13 +120,24 @@ pub(crate) trait Judge: Send {
     /// A connection has ended, in whatever way.
     fn ended(&mut self, number: u32, now: Instant);
 
-    /// The page of the server that says what is true at the end.
+    /// A connection is dead with its host, or ended a moment before that. The others may take [`TOLD_WITHIN`] to be told
+    /// so.
+    fn died(&mut self, number: u32, now: Instant) {
+        self.ended(number, now);
+    }
+
+    /// Nobody believes any more that somebody is there who died before this.
+    fn forgotten(&self, _died_before: Instant) -> Result<(), Violation> {
+        Ok(())
+    }
+
+    /// The page of each server that says what is true at the end.
     fn page(&self) -> Option<&'static str> {
         None
     }
 
-    /// All is over, and all that was under way has arrived.
-    fn finish(&mut self, page: Option<&str>) -> Result<(), Violation>;
+    /// All is over, and all that was under way has arrived. There is a page of each host that is there.
+    fn finish(&mut self, pages: &[Option<&str>]) -> Result<(), Violation>;
 
     /// What was seen.
     fn counts(&self) -> Vec<Count>;

@@ -7,6 +7,7 @@ mod actor;
 #[cfg(test)]
 mod court;
 mod directory;
+mod hosts;
 mod introductions;
 mod judge;
 mod label;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use self::actor::{Actor, Bench, Shared};
+use self::hosts::{HEARD_WITHIN, Hosts, TOLD_WITHIN};
 use self::judge::{Count, DropKind, Judge};
 use super::fleet;
 use super::run::{per_second, ratio};
@@ -32,11 +34,12 @@ use super::stage::{Phase, Stage};
 use crate::dialects::Dialect;
 use crate::failure::Failure;
 use crate::net::get::get;
+use crate::net::spread::{Spread, Targets};
 use crate::net::target::Target;
 use crate::options::{CommonArgs, PipeMode, ScenarioArgs};
 use crate::prng::Prng;
-use crate::process::CpuReading;
 use crate::report::{self, Figures, Row};
+use crate::servers::{HostsFigures, Reading, Servers, Spent};
 
 const PAIRS_DEFAULT: usize = 50;
 const IN_FLIGHT_DEFAULT: usize = 8;
@@ -50,6 +53,8 @@ const QUIET: Duration = Duration::from_millis(500);
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How long a violation waits for what may explain it.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// Clients that meet in rooms, at connection ids and over documents.
+const MEMBERS: usize = 4;
 /// Clients of a thread that open their first connection at the same time: a server's backlog is not endless.
 const OPENING_MAX: usize = 64;
 
@@ -57,6 +62,8 @@ const OPENING_MAX: usize = 64;
 #[derive(Debug, Serialize)]
 struct Options {
     url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spread: Option<Spread>,
     dialect: Dialect,
     pairs: usize,
     clients: usize,
@@ -78,6 +85,8 @@ struct VerifyFigures {
     counts: BTreeMap<&'static str, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_messages_per_cpu_s: Option<f64>,
+    #[serde(flatten)]
+    hosts: HostsFigures,
     /// The first says whether anything was verified at all.
     #[serde(skip)]
     lines: Vec<Count>,
@@ -85,11 +94,14 @@ struct VerifyFigures {
 
 /// Runs the scenario and reports it.
 pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
-    let target = options.target()?;
+    let servers = options.servers()?;
+    let may_die = options.may_die(&servers)?;
+    servers.await_relations()?;
     let in_and_out = options.clients.map_or(0.0, |_| IN_AND_OUT_RATE);
     let clients = options.clients.unwrap_or(options.traffic.pairs.unwrap_or(PAIRS_DEFAULT) * 2);
     let read = Options {
-        url: target.url.to_string(),
+        url: servers.urls(),
+        spread: servers.targets.placing().spread(),
         dialect: options.dialect,
         pairs: clients / 2,
         clients,
@@ -100,64 +112,115 @@ pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
         common: options.common.clone(),
     };
     let figures = match read.dialect {
-        Dialect::Pipes => pipes::verify(&read, &target, options.pid)?,
+        Dialect::Pipes => pipes::verify(&read, &servers, &may_die)?,
         Dialect::Pairing
         | Dialect::Rendezvous
         | Dialect::Directory
         | Dialect::Rooms
-        | Dialect::Introductions => verify(&read, &target, options.pid)?,
+        | Dialect::Introductions => verify(&read, &servers, &may_die)?,
     };
     report::publish("verify", &read, &figures, options.common.json.as_deref())
 }
 
-fn judge_of(options: &Options, target: &Target) -> Box<dyn Judge> {
-    let in_flight = options.in_flight;
+fn judge_of(options: &Options, targets: &Targets) -> Box<dyn Judge> {
+    let (in_flight, placing) = (options.in_flight, targets.placing());
     match options.dialect {
-        Dialect::Pairing | Dialect::Pipes => Box::new(pairing::Judge::new(&target.url.path, in_flight)),
-        Dialect::Rendezvous => Box::new(rendezvous::Judge::new(in_flight)),
-        Dialect::Directory => Box::new(directory::Judge::new(options.clients)),
-        Dialect::Rooms => Box::new(rooms::Judge::new(in_flight)),
-        Dialect::Introductions => Box::new(introductions::Judge::new(in_flight)),
+        Dialect::Pairing | Dialect::Pipes => {
+            let paths = targets.all().iter().map(|target| target.url.path.clone()).collect();
+            Box::new(pairing::Judge::new(paths, placing, in_flight))
+        }
+        Dialect::Rendezvous => Box::new(rendezvous::Judge::new(placing, in_flight)),
+        Dialect::Directory => Box::new(directory::Judge::new(placing, options.clients)),
+        Dialect::Rooms => Box::new(rooms::Judge::new(placing, in_flight)),
+        Dialect::Introductions => Box::new(introductions::Judge::new(placing, in_flight)),
     }
 }
 
-fn verify(options: &Options, target: &Target, pid: Option<u32>) -> Result<VerifyFigures, Failure> {
+fn verify(options: &Options, servers: &Servers, may_die: &[bool]) -> Result<VerifyFigures, Failure> {
     let stage = Arc::new(Stage::new());
-    let bench = Arc::new(Bench::new(judge_of(options, target)));
+    let bench = Arc::new(Bench::new(judge_of(options, &servers.targets), Hosts::new(may_die)));
     let work = async |thread, stage| {
-        let shared = Rc::new(Shared::new(stage, Arc::clone(&bench), target));
+        let shared = Rc::new(Shared::new(stage, Arc::clone(&bench), &servers.targets));
         work(options, thread, &shared).await
     };
-    let direct = |stage: &Stage| direct(options, target, &bench, pid, stage);
-    let (cpu_ns, drops) = fleet::run(options.common.threads, options.common.io_driver, &stage, work, direct)?;
+    let direct = |stage: &Stage| direct(options, servers, &bench, stage);
+    let (spent, drops) = fleet::run(options.common.threads, options.common.io_driver, &stage, work, direct)?;
     let judge = bench.judge();
     let drops = judge.drops().iter().map(|kind| {
         let (key, what) = kind.names();
         (key, what, drops.iter().filter_map(|counted| counted.get(kind)).sum())
     });
-    Ok(VerifyFigures::new(options, judge.counts().into_iter().chain(drops).collect(), cpu_ns))
+    let counts = judge.counts().into_iter().chain(drops).chain(deaths(&bench.hosts));
+    Ok(VerifyFigures::new(options, servers, counts.collect(), &spent))
 }
 
-/// The directing thread; returns the CPU time of the server.
-fn direct(
-    options: &Options,
-    target: &Target,
-    bench: &Bench,
-    pid: Option<u32>,
-    stage: &Stage,
-) -> Result<Option<u64>, Failure> {
+fn deaths(hosts: &Hosts) -> Option<Count> {
+    hosts.may_any_die().then(|| ("hosts_died", "hosts that died", hosts.all_deaths()))
+}
+
+/// The directing thread; returns what the servers spent.
+fn direct(options: &Options, servers: &Servers, bench: &Bench, stage: &Stage) -> Result<Spent, Failure> {
     stage.gather("connected", &stage.ready, options.clients)?;
     stage.advance(Phase::Traffic);
-    let before = pid.map(CpuReading::of).transpose()?;
-    stage.wait("verifying", stage.now_ns() + (options.duration_s * 1e9) as u64)?;
-    let after = pid.map(CpuReading::of).transpose()?;
+    let before = servers.read()?;
+    let look = || watch_deaths(servers, bench);
+    let end_ns = stage.now_ns() + (options.duration_s * 1e9) as u64;
+    stage.wait_and_look("verifying", end_ns, look)?;
+    let spent = spent(servers, &bench.hosts, &before)?;
     stage.advance(Phase::Draining);
+    if let Some(died_at) = bench.hosts.last_death() {
+        let left = (TOLD_WITHIN + HEARD_WITHIN).saturating_sub(died_at.elapsed());
+        stage.wait_and_look("waiting", stage.now_ns() + left.as_nanos() as u64, look)?;
+    }
     stage.settle(QUIET, DRAIN_MAX)?;
-    let path = bench.judge().page();
-    let page = path.map(|path| get(target, path)).transpose()?;
-    let judged = bench.judge().finish(page.as_deref());
+    let pages = pages(servers, bench)?;
+    let pages: Vec<_> = pages.iter().map(Option::as_deref).collect();
+    let judged = bench.judge().finish(&pages);
     judged.map_err(|violation| Failure::Violation(format!("at the end: {violation}")))?;
-    Ok(before.zip(after).map(|(before, after)| after.ns_since(&before)))
+    Ok(spent)
+}
+
+/// What the servers spent, where those that may die need not be there any more.
+fn spent(servers: &Servers, hosts: &Hosts, before: &Reading) -> Result<Spent, Failure> {
+    let now = if hosts.may_any_die() { servers.read_those_left() } else { servers.read_at_end()? };
+    Ok(before.until(&now))
+}
+
+/// Looks whether all were told of those that died, and whether a dead host has come back and knows the others.
+fn watch_deaths(servers: &Servers, bench: &Bench) -> Result<(), Failure> {
+    if bench.hosts.last_death().is_none() {
+        return Ok(());
+    }
+    let told = TOLD_WITHIN + HEARD_WITHIN;
+    if let Some(died_before) = Instant::now().checked_sub(told) {
+        let judged = bench.judge().forgotten(died_before);
+        judged.map_err(|violation| Failure::Violation(violation.to_string()))?;
+    }
+    await_dead_hosts(servers, &bench.hosts);
+    Ok(())
+}
+
+/// Looks whether a dead host has come back and knows the others. Until all were told that it died it counts as dead.
+fn await_dead_hosts(servers: &Servers, hosts: &Hosts) {
+    let down: Vec<_> = (0..servers.targets.all().len()).filter(|host| hosts.is_down(*host)).collect();
+    let others = (servers.targets.all().len() - down.len()) as u64;
+    for host in down {
+        let is_told =
+            hosts.died_at(host).is_none_or(|died_at| died_at.elapsed() > TOLD_WITHIN + HEARD_WITHIN);
+        if is_told && servers.is_back(host, others) {
+            hosts.came_back(host);
+        }
+    }
+}
+
+/// What each server that is there says at the end.
+fn pages(servers: &Servers, bench: &Bench) -> Result<Vec<Option<String>>, Failure> {
+    let path = bench.judge().page();
+    let page = |(host, target): (usize, &Target)| {
+        let path = path.filter(|_| !bench.hosts.is_down(host));
+        path.map(|path| get(target, path)).transpose()
+    };
+    servers.targets.all().iter().enumerate().map(page).collect()
 }
 
 /// A thread with clients; how they dropped out.
@@ -199,7 +262,7 @@ async fn work(options: &Options, thread: usize, shared: &Rc<Shared>) -> BTreeMap
 }
 
 impl VerifyFigures {
-    fn new(options: &Options, lines: Vec<Count>, cpu_ns: Option<u64>) -> Self {
+    fn new(options: &Options, servers: &Servers, lines: Vec<Count>, spent: &Spent) -> Self {
         let messages = lines.iter().find(|(key, _, _)| *key == "messages").map_or(0, |(_, _, count)| *count);
         Self {
             messages,
@@ -209,7 +272,8 @@ impl VerifyFigures {
                 .filter(|(key, _, _)| *key != "messages")
                 .map(|(key, _, count)| (*key, *count))
                 .collect(),
-            server_messages_per_cpu_s: cpu_ns.map(|ns| ratio(messages as f64, ns as f64 / 1e9)),
+            server_messages_per_cpu_s: spent.cpu_ns().map(|ns| ratio(messages as f64, ns as f64 / 1e9)),
+            hosts: HostsFigures::new(servers, spent, messages),
             lines,
         }
     }
@@ -229,6 +293,7 @@ impl Figures for VerifyFigures {
         rows.push(Row::quantity("messages per second", self.messages_per_s, "/s"));
         let cpu = self.server_messages_per_cpu_s;
         rows.extend(cpu.map(|rate| Row::quantity("messages per CPU second", rate, "/s")));
+        rows.extend(self.hosts.rows());
         rows
     }
 

@@ -186,6 +186,13 @@ pub(crate) enum Violation {
         /// What, why not.
         how: String,
     },
+    /// Somebody whose host died is still believed to be there.
+    NotTold {
+        /// By whom.
+        whose: String,
+        /// Who is dead.
+        dead: String,
+    },
     /// The server's rate limit stood in the way; that is no violation, but nothing can be verified.
     RateLimited,
 }
@@ -256,6 +263,9 @@ impl fmt::Display for Violation {
             Self::Foreign { came, stream } => write!(f, "bytes of another stream in {stream}: {came}"),
             Self::WrongFrame { how } => write!(f, "frames: {how}"),
             Self::WrongEnding { how } => write!(f, "ending: {how}"),
+            Self::NotTold { whose, dead } => {
+                write!(f, "{whose} was not told within 6 s that {dead} is gone, whose host died")
+            }
             Self::RateLimited => f.write_str("the server's rate limit"),
         }
     }

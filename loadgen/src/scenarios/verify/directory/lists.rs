@@ -1,12 +1,14 @@
 //! Who knows whom, and whether all has arrived.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use serde::Deserialize;
 
+use super::super::MEMBERS;
 use super::super::violation::Violation;
-use super::Judge;
 use super::session::{Session, Stream};
+use super::{DropKind, Judge, UNIQUE};
 
 #[derive(Deserialize)]
 struct Page {
@@ -86,34 +88,79 @@ impl Judge {
         Ok(())
     }
 
-    pub(super) fn check_lists(&self, page: Option<&str>) -> Result<(), Violation> {
-        let page: Page = serde_json::from_str(page.unwrap_or_default())
-            .map_err(|error| Violation::Unknown { came: format!("GET /clients: {error}") })?;
-        let mut server = page.clients;
-        server.sort();
-        let mut due: Vec<_> =
-            self.live().filter_map(|(_, session)| session.name()).map(str::to_owned).collect();
-        due.sort();
-        let wrong = |whose: String, is: &[String], due: &[String]| {
-            let (is, due) = (format!("{} names {is:?}", is.len()), format!("{} names {due:?}", due.len()));
-            Err(Violation::WrongList { whose, is, due })
+    /// Nobody's list has a name any more whose holders died before this.
+    pub(super) fn check_forgotten(&self, died_before: Instant) -> Result<(), Violation> {
+        let died = |session: &Session| {
+            session.gone.is_some_and(|gone| {
+                gone.kind == DropKind::HostDied
+                    && gone.ended_at.is_some_and(|ended_at| ended_at < died_before)
+            })
         };
-        if server != due {
-            return wrong("the server".to_owned(), &server, &due);
-        }
-        let mut order: Option<Vec<String>> = None;
         for (number, session) in self.live() {
-            let list = session.list();
-            let mut sorted = list.clone();
-            sorted.sort();
-            if sorted != server {
-                return wrong(format!("connection {number:08x}"), &sorted, &server);
-            }
-            let known = order.get_or_insert_with(|| list.clone());
-            if *known != list {
-                return wrong(format!("connection {number:08x}"), &list, known);
+            let all_died = |name: &&String| self.holders(name).all(|(_, holder)| died(holder));
+            if let Some(dead) = session.view.keys().find(all_died) {
+                let (whose, dead) = (format!("connection {number:08x}"), dead.clone());
+                return Err(Violation::NotTold { whose, dead });
             }
         }
         Ok(())
     }
+
+    /// Somebody one has been told of, whose name nobody else ever has; at times oneself.
+    pub(super) fn target(&self, number: u32) -> Option<String> {
+        let view = &self.sessions[&number].view;
+        let skip = self.chance.below(view.len().max(1) as u32) as usize;
+        let names = view.keys().cycle().skip(skip).take(view.len());
+        names.into_iter().find(|name| name.starts_with(UNIQUE)).cloned()
+    }
+
+    /// Each server lists those that are logged in on it; one may also list all.
+    pub(super) fn check_pages(&self, pages: &[Option<&str>]) -> Result<(), Violation> {
+        let all = sorted(self.live().filter_map(|(_, session)| session.name()));
+        let several = self.placing.hosts() > 1;
+        for (host, page) in pages.iter().enumerate() {
+            if page.is_none() && several {
+                continue;
+            }
+            let page: Page = serde_json::from_str(page.unwrap_or_default())
+                .map_err(|error| Violation::Unknown { came: format!("GET /clients: {error}") })?;
+            let is = sorted(page.clients.iter().map(String::as_str));
+            let on_host = |session: &Session| self.placing.host(session.index, MEMBERS) == host;
+            let own = self.live().filter(|(_, session)| on_host(session));
+            let due = sorted(own.filter_map(|(_, session)| session.name()));
+            if is != due && is != all {
+                return Err(wrong_list(format!("server {}", host + 1), &is, &due));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everybody knows exactly those that are there, all in the same order.
+    pub(super) fn check_lists(&self) -> Result<(), Violation> {
+        let due = sorted(self.live().filter_map(|(_, session)| session.name()));
+        let mut order: Option<Vec<String>> = None;
+        for (number, session) in self.live() {
+            let list = session.list();
+            let is = sorted(list.iter().map(String::as_str));
+            if is != due {
+                return Err(wrong_list(format!("connection {number:08x}"), &is, &due));
+            }
+            let known = order.get_or_insert_with(|| list.clone());
+            if *known != list {
+                return Err(wrong_list(format!("connection {number:08x}"), &list, known));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut names: Vec<_> = names.map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+fn wrong_list(whose: String, is: &[String], due: &[String]) -> Violation {
+    let (is, due) = (format!("{} names {is:?}", is.len()), format!("{} names {due:?}", due.len()));
+    Violation::WrongList { whose, is, due }
 }

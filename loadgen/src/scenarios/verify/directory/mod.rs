@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 
 use self::session::{Gone, Login, Session};
 use self::words::Asking;
+use super::hosts::TOLD_WITHIN;
 use super::judge::{Count, DropKind, Turn};
 use super::label::{Bodies, Label};
 use super::violation::{Violation, is_exactly, shown};
 use crate::client::Ending;
 use crate::dialects::directory::{Event, PING};
+use crate::net::spread::Placing;
 use crate::prng::Prng;
 
 /// The least time between two messages of a client. The limit is 50 a second; what the server has not read yet, because
@@ -40,6 +42,7 @@ const AGAIN: &str = "again-";
 
 /// The judge.
 pub(super) struct Judge {
+    placing: Placing,
     bodies: Bodies,
     chance: Prng,
     /// Whether clients also ask for names that they cannot have, and send to nobody.
@@ -67,9 +70,10 @@ struct Counts {
 }
 
 impl Judge {
-    pub(super) fn new(clients: usize) -> Self {
+    pub(super) fn new(placing: Placing, clients: usize) -> Self {
         let heard_per_s = clients as f64 * clients as f64 / SPACING.as_secs_f64();
         Self {
+            placing,
             bodies: Bodies::new(),
             chance: Prng::from_entropy(),
             is_odd: true,
@@ -220,7 +224,7 @@ impl Judge {
                 let others = self.holders(&name).filter(|(number, _)| *number != turn.number);
                 let known: Vec<_> =
                     others.map(|(number, session)| (number, session.hold_at(since))).collect();
-                let may_be_taken = known.iter().any(|(_, hold)| hold.may_last(NOTICE));
+                let may_be_taken = known.iter().any(|(_, hold)| hold.may_last(NOTICE, TOLD_WITHIN));
                 let groundless =
                     || Violation::Error { code: format!("name_taken: {name}, held by {known:?}") };
                 self.session(turn.number).login =
@@ -363,14 +367,6 @@ impl Judge {
         let label = session.label(turn.number, target, number);
         turn.say(words::message(&self.bodies, &label));
     }
-
-    /// Somebody one has been told of, whose name nobody else ever has; at times oneself.
-    fn target(&self, number: u32) -> Option<String> {
-        let view = &self.sessions[&number].view;
-        let skip = self.chance.below(view.len().max(1) as u32) as usize;
-        let names = view.keys().cycle().skip(skip).take(view.len());
-        names.into_iter().find(|name| name.starts_with(UNIQUE)).cloned()
-    }
 }
 
 impl super::Judge for Judge {
@@ -461,12 +457,22 @@ impl super::Judge for Judge {
         session.view = BTreeMap::new();
     }
 
+    fn died(&mut self, number: u32, now: Instant) {
+        self.session(number).gone = Some(Gone { kind: DropKind::HostDied, ended_at: Some(now) });
+        self.ended(number, now);
+    }
+
+    fn forgotten(&self, died_before: Instant) -> Result<(), Violation> {
+        self.check_forgotten(died_before)
+    }
+
     fn page(&self) -> Option<&'static str> {
         Some("/clients")
     }
 
-    fn finish(&mut self, page: Option<&str>) -> Result<(), Violation> {
-        self.check_lists(page)?;
+    fn finish(&mut self, pages: &[Option<&str>]) -> Result<(), Violation> {
+        self.check_pages(pages)?;
+        self.check_lists()?;
         self.live().try_for_each(|(number, session)| {
             self.check_streams(number, session)?;
             self.check_broadcasts(number, session)

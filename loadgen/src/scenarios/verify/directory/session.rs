@@ -63,15 +63,18 @@ pub(super) enum Hold {
     GivenUp,
     /// It was lost so long ago.
     Lost(Duration),
+    /// Its host died so long ago.
+    Died(Duration),
 }
 
 impl Hold {
-    /// Whether the server may not have noticed yet, if that takes it so long.
-    pub(super) fn may_last(self, notice: Duration) -> bool {
+    /// Whether the server may not have noticed yet, if that takes it so long, or so long where a host died.
+    pub(super) fn may_last(self, notice: Duration, notice_of_host: Duration) -> bool {
         match self {
             Self::Still => true,
             Self::Never | Self::GivenUp => false,
             Self::Lost(ago) => ago < notice,
+            Self::Died(ago) => ago < notice_of_host,
         }
     }
 }
@@ -174,6 +177,9 @@ impl Session {
             None | Some(Gone { ended_at: None, .. }) => Hold::Still,
             Some(Gone { ended_at: Some(ended_at), .. }) if ended_at >= asked_at => Hold::Still,
             Some(Gone { kind: DropKind::WebSocketClose, .. }) => Hold::GivenUp,
+            Some(Gone { kind: DropKind::HostDied, ended_at: Some(ended_at) }) => {
+                Hold::Died(asked_at.saturating_duration_since(ended_at))
+            }
             Some(Gone { ended_at: Some(ended_at), .. }) => {
                 Hold::Lost(asked_at.saturating_duration_since(ended_at))
             }

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use super::super::court::Court;
+use super::super::hosts::TOLD_WITHIN;
 use super::super::judge::{DropKind, Judge as _};
 use super::super::label::Label;
 use super::super::violation::Violation;
-use super::{Judge, Login, words};
+use super::{Judge, Login, NOTICE, words};
 use crate::client::Ending;
+use crate::net::spread::{Placing, Spread};
 
 const A: &str = "n-00000000";
 const B: &str = "n-00000001";
 const C: &str = "n-00000002";
 
 fn court() -> Court<Judge> {
-    let mut judge = Judge::new(2);
+    let mut judge = Judge::new(Placing::ONE, 2);
     judge.is_odd = false;
     judge.broadcast_share = 0.0;
     Court::new(judge)
@@ -318,4 +320,35 @@ fn at_the_end_lists_have_one_order() {
     }
     court.hear(2, &connected(d)).expect("good");
     assert!(matches!(court.finish(Some(&page(&[A, B, C, d]))), Err(Violation::WrongList { .. })));
+}
+
+#[test]
+fn each_host_lists_its_own() {
+    let found = |pages: &[Option<&[&str]>]| {
+        let mut court = two();
+        court.judge.placing = Placing::new(2, Spread::Across);
+        let pages: Vec<_> = pages.iter().map(|names| names.map(page)).collect();
+        let pages: Vec<_> = pages.iter().map(Option::as_deref).collect();
+        court.judge.finish(&pages)
+    };
+    assert_eq!(found(&[Some(&[A]), Some(&[B])]), Ok(()));
+    assert_eq!(found(&[Some(&[A, B]), Some(&[B, A])]), Ok(()), "or all");
+    assert_eq!(found(&[Some(&[A]), None]), Ok(()), "one is dead");
+    for wrong in [[Some(&[A][..]), Some(&[A][..])], [Some(&[A]), Some(&[])], [Some(&[B]), Some(&[A])]] {
+        assert!(matches!(found(&wrong), Err(Violation::WrongList { .. })), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_client_that_died_with_its_host_is_reported_in_time_and_its_name_is_free() {
+    let mut court = two();
+    court.die(&[1]);
+    assert_eq!(court.forgotten_after(Duration::from_secs(5)), Ok(()));
+    assert!(matches!(court.forgotten_after(Duration::from_secs(2)), Err(Violation::NotTold { .. })));
+    court.hear(0, &disconnected(B)).expect("late");
+    assert_eq!(court.forgotten_after(Duration::ZERO), Ok(()));
+    let late = court.judge.sessions[&1].hold_at(court.now);
+    assert!(!late.may_last(NOTICE, TOLD_WITHIN), "seven seconds have passed");
+    let early = court.judge.sessions[&1].hold_at(court.now - Duration::from_secs(3));
+    assert!(early.may_last(NOTICE, TOLD_WITHIN) && !early.may_last(NOTICE, NOTICE));
 }

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use self::pair::{History, Pair, Wrong};
+use super::MEMBERS;
+use super::hosts::TOLD_WITHIN;
 use super::judge::{Count, DropKind, Turn};
 use super::violation::{Violation, shown};
 use crate::dialects::introductions::Introduction;
+use crate::net::spread::Placing;
 use crate::prng::Prng;
 
-/// Clients that have documents in common.
-const MEMBERS: usize = 4;
 /// Documents of a group; the last is everybody's, so that most messages lead to introductions.
 const DOCUMENTS: u8 = 6;
 const SHARED: u8 = DOCUMENTS - 1;
@@ -27,6 +28,9 @@ const DROPS: [DropKind; 4] =
 
 /// The judge.
 pub(super) struct Judge {
+    /// Whether peers are on different hosts. What two of them send at the same moment may then reach them in different
+    /// orders: a group sends one message after the other.
+    is_across: bool,
     in_flight: u32,
     chance: Prng,
     /// Whether clients also say what is to be ignored.
@@ -55,14 +59,17 @@ struct Client {
     taken_over_at: Option<u64>,
     gone: Option<DropKind>,
     ended_at: Option<Instant>,
+    /// Its host died.
+    has_died: bool,
     /// The peers that it shares a group with while it is there.
     peers: Vec<u32>,
     next_at: Option<Instant>,
 }
 
 impl Judge {
-    pub(super) fn new(in_flight: usize) -> Self {
+    pub(super) fn new(placing: Placing, in_flight: usize) -> Self {
         Self {
+            is_across: placing.is_across(),
             in_flight: in_flight.div_ceil(2) as u32,
             chance: Prng::from_entropy(),
             is_odd: true,
@@ -99,6 +106,7 @@ impl Judge {
             taken_over_at: None,
             gone: None,
             ended_at: None,
+            has_died: false,
             peers: Vec::new(),
             next_at: None,
         };
@@ -150,7 +158,8 @@ impl Judge {
             return Err(wrong("they have nothing in common"));
         }
         let since = self.clients[&other].ended_at.map(|at| turn.now.saturating_duration_since(at));
-        if let Some(since) = since.filter(|since| *since > NOTICE) {
+        let notice = if self.clients[&other].has_died { TOLD_WITHIN } else { NOTICE };
+        if let Some(since) = since.filter(|since| *since > notice) {
             return Err(Violation::Gone { partner: id.into_owned(), ms: since.as_millis() as u64 });
         }
         let Some(documents) = keys.iter().map(|key| number_of(key, group)).collect::<Option<Vec<u8>>>()
@@ -176,6 +185,20 @@ impl Judge {
             return Err(wrong("it came to the connection that was taken over"));
         }
         Ok(())
+    }
+
+    /// Whether all have heard what was sent in a client's group, as far as they are there.
+    fn is_quiet(&self, number: u32) -> bool {
+        let peers = self.clients[&number].peers.iter().copied().chain([number]);
+        let there: Vec<_> = peers.filter(|peer| self.clients[peer].gone.is_none()).collect();
+        let is_quiet = |one: u32, other: u32| {
+            let histories = [&self.clients[&one].history, &self.clients[&other].history];
+            let pair = self.pairs.get(&(one, other));
+            pair.is_none_or(|pair| pair.ahead().is_none() && pair.is_complete(histories))
+        };
+        let of_one =
+            |one: &u32| there.iter().filter(|other| *one < **other).all(|other| is_quiet(*one, *other));
+        there.iter().all(of_one)
     }
 
     /// Joins and leaves something.
@@ -293,6 +316,9 @@ impl super::Judge for Judge {
     /// Sends what may be under way, as far as introductions tell what has been read.
     fn tick(&mut self, turn: &mut Turn<'_>) {
         let own = self.owners[&turn.number];
+        if self.is_across && !self.is_quiet(own) {
+            return;
+        }
         let read_min = self.read_min(own);
         let in_flight = self.in_flight;
         let client = self.client(own);
@@ -334,7 +360,17 @@ impl super::Judge for Judge {
         }
     }
 
-    fn finish(&mut self, _page: Option<&str>) -> Result<(), Violation> {
+    fn died(&mut self, number: u32, now: Instant) {
+        let own = self.owners[&number];
+        let client = self.client(own);
+        if client.voice == number {
+            client.has_died = true;
+            client.gone = Some(DropKind::HostDied);
+        }
+        self.ended(number, now);
+    }
+
+    fn finish(&mut self, _pages: &[Option<&str>]) -> Result<(), Violation> {
         for ((one, other), pair) in &self.pairs {
             let (first, second) = (&self.clients[one], &self.clients[other]);
             let wrong = |how: String| {

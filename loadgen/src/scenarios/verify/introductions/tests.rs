@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::super::court::Court;
 use super::super::judge::{DropKind, Judge as _};
 use super::super::violation::Violation;
-use super::{DOCUMENTS, Judge, message, name_of, number_of, path};
+use super::{DOCUMENTS, Judge, SHARED, message, name_of, number_of, path};
+use crate::net::spread::Placing;
 
 fn court() -> Court<Judge> {
-    let mut judge = Judge::new(4);
+    let mut judge = Judge::new(Placing::ONE, 4);
     judge.is_odd = false;
     let mut court = Court::new(judge);
     (0..3).for_each(|index| {
@@ -86,7 +87,7 @@ fn clients_speak_while_little_is_unread() {
     assert!(said >= 2, "{said}");
     let history = &court.judge.clients[&0].history;
     assert_eq!(history.sent() as usize, said);
-    assert!(history.documents().contains(&super::SHARED));
+    assert!(history.documents().contains(&SHARED));
     assert!(history.documents().iter().all(|document| *document < DOCUMENTS));
 }
 
@@ -220,4 +221,21 @@ fn nobody_takes_over_with_something_unread() {
     sends(&mut court, 0, &[1], &[]);
     sends(&mut court, 1, &[1], &[]);
     assert!(court.drop_out(0, DropKind::Takeover).is_none());
+}
+
+#[test]
+fn over_several_hosts_a_group_sends_one_message_after_the_other() {
+    let mut court = court();
+    court.judge.is_across = true;
+    sends(&mut court, 0, &[SHARED], &[]);
+    assert!(court.judge.is_quiet(0), "nobody has anything in common with it yet");
+    sends(&mut court, 1, &[SHARED], &[]);
+    assert!(!court.judge.is_quiet(0) && !court.judge.is_quiet(1));
+    assert!(court.tick(0).is_empty() && court.tick(1).is_empty(), "both wait for the introduction");
+    introduced(&mut court, 0, 1, &[SHARED]).expect("good");
+    assert!(court.judge.is_quiet(0));
+    sends(&mut court, 0, &[SHARED], &[]);
+    assert!(!court.judge.is_quiet(1));
+    court.die(&[1]);
+    assert!(court.judge.is_quiet(0), "the dead hear nothing");
 }

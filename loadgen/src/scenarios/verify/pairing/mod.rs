@@ -10,10 +10,12 @@ use std::time::Instant;
 
 use self::checker::{Checker, Departure, Heard};
 use self::registry::Registry;
+use super::MEMBERS;
 use super::judge::{Count, DropKind, Turn};
 use super::label::{Bodies, Label};
 use super::violation::Violation;
 use crate::dialects::pairing::{AVAILABLE, LEAVE, NEXT, PING};
+use crate::net::spread::Placing;
 use crate::payload::{Body, Role};
 
 /// A ping behind every so many messages proves what the server has read.
@@ -23,7 +25,9 @@ const DROPS: [DropKind; 5] =
 
 /// The judge.
 pub(super) struct Judge {
-    path: String,
+    /// Of each host.
+    paths: Vec<String>,
+    placing: Placing,
     in_flight: usize,
     bodies: Bodies,
     registry: Registry,
@@ -42,9 +46,10 @@ fn message(bodies: &Bodies, label: &Label) -> String {
 }
 
 impl Judge {
-    pub(super) fn new(path: &str, in_flight: usize) -> Self {
+    pub(super) fn new(paths: Vec<String>, placing: Placing, in_flight: usize) -> Self {
         Self {
-            path: path.to_owned(),
+            paths,
+            placing,
             in_flight,
             bodies: Bodies::new(),
             registry: Registry::default(),
@@ -131,9 +136,9 @@ impl super::Judge for Judge {
         &DROPS
     }
 
-    fn opening(&mut self, _index: usize, number: u32, _takes_over: Option<u32>) -> String {
+    fn opening(&mut self, index: usize, number: u32, _takes_over: Option<u32>) -> String {
         self.checkers.insert(number, Checker::new(number));
-        self.path.clone()
+        self.paths[self.placing.host(index, MEMBERS)].clone()
     }
 
     fn opened(&mut self, _turn: &mut Turn<'_>) {}
@@ -169,7 +174,21 @@ impl super::Judge for Judge {
         }
     }
 
-    fn finish(&mut self, _page: Option<&str>) -> Result<(), Violation> {
+    fn died(&mut self, number: u32, now: Instant) {
+        self.checkers.remove(&number);
+        self.registry.died(number, now);
+    }
+
+    fn forgotten(&self, died_before: Instant) -> Result<(), Violation> {
+        let rooms = self.checkers.values().filter_map(|checker| Some((checker.id(), checker.room()?)));
+        let mut believed = rooms.filter(|(_, room)| self.registry.has_died(&room.partner_id, died_before));
+        believed.next().map_or(Ok(()), |(id, room)| {
+            let (whose, dead) = (format!("the client {id}"), format!("its partner {}", room.partner_id));
+            Err(Violation::NotTold { whose, dead })
+        })
+    }
+
+    fn finish(&mut self, _pages: &[Option<&str>]) -> Result<(), Violation> {
         for checker in self.checkers.values() {
             if let Some(room) = checker.room() {
                 self.registry.last_seen(checker.id(), room);

@@ -1,8 +1,9 @@
 //! What only both ends of a room together can show.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use super::super::hosts::TOLD_WITHIN;
 use super::super::label::Label;
 use super::super::violation::Violation;
 use super::checker::Room;
@@ -37,6 +38,8 @@ pub(super) struct Registry {
     /// Client id of each connection number.
     ids: HashMap<u32, String>,
     gone: HashMap<String, Instant>,
+    /// Those among them whose host died.
+    died: HashSet<String>,
     rooms: HashMap<String, Vec<End>>,
     /// By connection number and room: below this sequence number the server had read all messages in that room.
     read_below: HashMap<(u32, String), u32>,
@@ -55,11 +58,25 @@ impl Registry {
         self.gone.insert(id.to_owned(), at);
     }
 
+    /// A client has gone with its host.
+    pub(super) fn died(&mut self, number: u32, at: Instant) {
+        if let Some(id) = self.ids.get(&number).cloned() {
+            self.gone(&id, at);
+            self.died.insert(id);
+        }
+    }
+
+    /// Whether a client's host died before this.
+    pub(super) fn has_died(&self, id: &str, before: Instant) -> bool {
+        self.died.contains(id) && self.gone.get(id).is_some_and(|gone| *gone < before)
+    }
+
     /// A client was matched: both ends must name each other and the same room, and be there.
     pub(super) fn matched(&mut self, id: &str, room: &Room, at: Instant) -> Result<(), Violation> {
         if let Some(gone) = self.gone.get(&room.partner_id) {
             let since = at.saturating_duration_since(*gone);
-            if since > NOTICE {
+            let notice = if self.died.contains(&room.partner_id) { TOLD_WITHIN } else { NOTICE };
+            if since > notice {
                 let ms = since.as_millis() as u64;
                 return Err(Violation::Gone { partner: room.partner_id.clone(), ms });
             }

@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::court::Court;
+use super::super::judge::Judge as _;
 use super::super::label::{Bodies, Label};
 use super::super::violation::Violation;
+use super::Judge;
 use super::checker::{Checker, Departure, Heard};
 use super::registry::Registry;
+use crate::net::spread::{Placing, Spread};
 
 fn heard(checker: &mut Checker, message: &str) -> Result<Heard, Violation> {
     checker.hear(message.as_bytes(), &Bodies::new())
@@ -240,4 +244,34 @@ fn at_the_end_all_has_arrived_and_both_ends_agree() {
     registry.last_seen("b", b.room().expect("a room"));
     let missing = Violation::NotArrived { room: "r".to_owned(), sent: 1, arrived: 0 };
     assert_eq!(registry.check_all(), Err(missing));
+}
+
+fn judge() -> Judge {
+    Judge::new(vec!["/a".to_owned(), "/b".to_owned()], Placing::new(2, Spread::Across), 1)
+}
+
+#[test]
+fn each_client_takes_the_path_of_its_host() {
+    let mut judge = judge();
+    assert_eq!([0, 1, 2].map(|index| judge.opening(index, index as u32, None)), ["/a", "/b", "/a"]);
+}
+
+#[test]
+fn a_partner_that_died_with_its_host_is_reported_in_time() {
+    let mut court = Court::new(judge());
+    for (number, id) in [(0, "a"), (1, "b")] {
+        court.open(number as usize);
+        court.hear(number, &format!(r#"{{"type":"ready","clientId":"{id}"}}"#)).expect("good");
+    }
+    court.hear(0, &matched("r", "b")).expect("good");
+    court.hear(1, &matched("r", "a")).expect("good");
+    court.die(&[1]);
+    assert_eq!(court.forgotten_after(Duration::from_secs(5)), Ok(()));
+    assert!(matches!(court.forgotten_after(Duration::from_secs(2)), Err(Violation::NotTold { .. })));
+    court.hear(0, r#"{"type":"partner-left"}"#).expect("late");
+    assert_eq!(court.forgotten_after(Duration::ZERO), Ok(()));
+    assert_eq!(
+        court.hear(0, &matched("s", "b")),
+        Err(Violation::Gone { partner: "b".to_owned(), ms: 7_000 })
+    );
 }

@@ -141,6 +141,11 @@ impl PipeEnd {
         self.moved();
     }
 
+    /// Which of the two ends of its pair it is, or takes the place of: only the second sends the second stream.
+    pub(super) fn place(&self) -> usize {
+        usize::from(self.stream.end == 1)
+    }
+
     /// The other end has come.
     pub(super) fn joined(&self) {
         self.is_joined.set(true);

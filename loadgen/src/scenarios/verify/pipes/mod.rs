@@ -21,15 +21,16 @@ use std::time::{Duration, Instant};
 
 use self::end::PipeEnd;
 use self::verdict::Leaving;
+use super::hosts::Hosts;
 use super::judge::Count;
 use super::{DROP_STEP, Options, VerifyFigures};
 use crate::failure::Failure;
-use crate::net::target::Target;
+use crate::net::spread::Targets;
 use crate::options::PipeMode;
 use crate::prng::Prng;
-use crate::process::CpuReading;
 use crate::scenarios::fleet::{self, Live};
 use crate::scenarios::stage::{Phase, Stage};
+use crate::servers::{Servers, Spent};
 
 /// How long pipes that are open may take to come to their end.
 const DRAIN_MAX: Duration = Duration::from_secs(60);
@@ -43,13 +44,16 @@ struct Tally {
     bytes: u64,
     replaced: u64,
     held_anew: u64,
+    /// Pipes of which an end died with its host.
+    lost: u64,
     leavings: BTreeMap<Leaving, u64>,
 }
 
 /// What the pairs of a thread share.
 struct Shared {
     stage: Arc<Stage>,
-    target: Target,
+    targets: Targets,
+    hosts: Arc<Hosts>,
     /// What the ends are; none: now this, now that.
     mode: Option<PipeMode>,
     chance: Rc<Prng>,
@@ -60,21 +64,33 @@ struct Shared {
 }
 
 /// Verifies pipes.
-pub(super) fn verify(options: &Options, target: &Target, pid: Option<u32>) -> Result<VerifyFigures, Failure> {
+pub(super) fn verify(
+    options: &Options,
+    servers: &Servers,
+    may_die: &[bool],
+) -> Result<VerifyFigures, Failure> {
     let stage = Arc::new(Stage::new());
-    let work = async |thread, stage| work(options, target, thread, stage).await;
-    let direct = |stage: &Stage| direct(options, pid, stage);
-    let (cpu_ns, tallies) =
+    let hosts = Arc::new(Hosts::new(may_die));
+    let work = async |thread, stage| work(options, (&servers.targets, &hosts), thread, stage).await;
+    let direct = |stage: &Stage| direct(options, servers, &hosts, stage);
+    let (spent, tallies) =
         fleet::run(options.common.threads, options.common.io_driver, &stage, work, direct)?;
-    Ok(VerifyFigures::new(options, counts(&tallies), cpu_ns))
+    let lost = tallies.iter().map(|tally| tally.lost).sum();
+    let lost = hosts.may_any_die().then_some(("pipes_lost", "pipes lost with a host that died", lost));
+    let counts = counts(&tallies).into_iter().chain(lost).chain(super::deaths(&hosts));
+    Ok(VerifyFigures::new(options, servers, counts.collect(), &spent))
 }
 
-/// The directing thread; returns the CPU time of the server.
-fn direct(options: &Options, pid: Option<u32>, stage: &Stage) -> Result<Option<u64>, Failure> {
-    let before = pid.map(CpuReading::of).transpose()?;
+/// The directing thread; returns what the servers spent.
+fn direct(options: &Options, servers: &Servers, hosts: &Hosts, stage: &Stage) -> Result<Spent, Failure> {
+    let before = servers.read()?;
     stage.advance(Phase::Traffic);
-    stage.wait("verifying", stage.now_ns() + (options.duration_s * 1e9) as u64)?;
-    let after = pid.map(CpuReading::of).transpose()?;
+    let look = || {
+        super::await_dead_hosts(servers, hosts);
+        Ok(())
+    };
+    stage.wait_and_look("verifying", stage.now_ns() + (options.duration_s * 1e9) as u64, look)?;
+    let spent = super::spent(servers, hosts, &before)?;
     stage.advance(Phase::Draining);
     // The pipes that are open come to their end. Each thread says when its last one has.
     let until = Instant::now() + DRAIN_MAX;
@@ -83,14 +99,20 @@ fn direct(options: &Options, pid: Option<u32>, stage: &Stage) -> Result<Option<u
         std::thread::sleep(fleet::STEP);
     }
     stage.check()?;
-    Ok(before.zip(after).map(|(before, after)| after.ns_since(&before)))
+    Ok(spent)
 }
 
 /// A thread with pairs.
-async fn work(options: &Options, target: &Target, thread: usize, stage: Arc<Stage>) -> Tally {
+async fn work(
+    options: &Options,
+    (targets, hosts): (&Targets, &Arc<Hosts>),
+    thread: usize,
+    stage: Arc<Stage>,
+) -> Tally {
     let shared = Rc::new(Shared {
         stage: Arc::clone(&stage),
-        target: target.clone(),
+        targets: targets.clone(),
+        hosts: Arc::clone(hosts),
         mode: options.mode,
         chance: Rc::new(Prng::from_entropy()),
         tally: RefCell::default(),

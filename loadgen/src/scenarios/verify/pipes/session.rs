@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::super::hosts::{HEARD_WITHIN, TOLD_WITHIN};
 use super::super::violation::Violation;
 use super::Shared;
 use super::end::PipeEnd;
@@ -45,7 +46,16 @@ struct Session<'a> {
 pub(super) async fn one_after_the_other(shared: &Rc<Shared>, pair: usize) -> Result<(), Failure> {
     let mut cycle = 0;
     while !shared.stage.reached(Phase::Draining) {
-        Session::new(shared, pair, cycle).run().await?;
+        let session = Session::new(shared, pair, cycle);
+        let deaths = session.deaths();
+        match session.run().await {
+            // What came of a pipe whose host died meanwhile is not judged but for its end.
+            result if session.is_lost(deaths, result.is_err()).await => {
+                drop(result);
+                session.finish_lost().await?;
+            }
+            result => result?,
+        }
         cycle += 1;
     }
     Ok(())
@@ -78,6 +88,54 @@ impl<'a> Session<'a> {
             let first = self.open(0, self.stream(0), self.stream(1), u64::MAX).await?;
             self.join(first, is_same).await
         }
+    }
+
+    fn host(&self, place: usize) -> usize {
+        self.shared.targets.placing().host(2 * self.pair + place, 2)
+    }
+
+    /// How often the hosts of the two ends have died.
+    fn deaths(&self) -> u64 {
+        [0, 1].map(|place| self.shared.hosts.deaths(self.host(place))).iter().sum()
+    }
+
+    /// Whether a host of the two has died meanwhile, or is found dead where something went wrong.
+    async fn is_lost(&self, deaths: u64, is_wrong: bool) -> bool {
+        for place in [0, 1] {
+            let (host, target) = (self.host(place), self.shared.targets.of(2 * self.pair + place, 2));
+            if is_wrong && self.shared.hosts.is_dead(host, target).await {
+                self.shared.hosts.died(host, Instant::now());
+                return true;
+            }
+        }
+        self.deaths() != deaths
+    }
+
+    /// A host has died: an end on another one that has heard the dead end must end in time. Then waits until it is back.
+    async fn finish_lost(&self) -> Result<(), Failure> {
+        let hosts = &self.shared.hosts;
+        let died_at = [0, 1].iter().filter_map(|place| hosts.died_at(self.host(*place))).max();
+        let until = died_at.unwrap_or_else(Instant::now) + TOLD_WITHIN + HEARD_WITHIN;
+        let ends = self.ends.take();
+        for end in &ends {
+            let must_end =
+                end.left().is_none() && end.has_heard.get() && !hosts.is_down(self.host(end.place()));
+            while must_end && end.arrival().is_none() {
+                if Instant::now() > until {
+                    let (whose, dead) = (end.state(), "the other end".to_owned());
+                    return Err(self.failure(&Violation::NotTold { whose, dead }));
+                }
+                monoio::time::sleep(fleet::STEP).await;
+            }
+            end.give_up();
+            self.forget(end);
+        }
+        self.shared.tally.borrow_mut().lost += 1;
+        let is_down = || [0, 1].iter().any(|place| hosts.is_down(self.host(*place)));
+        while is_down() && !self.shared.stage.reached(Phase::Draining) {
+            monoio::time::sleep(fleet::STEP).await;
+        }
+        Ok(())
     }
 
     /// A first end is replaced by another one, and must then be closed, having heard nothing.
@@ -203,7 +261,8 @@ impl<'a> Session<'a> {
     ) -> Result<Rc<PipeEnd>, Failure> {
         let index = 2 * self.pair + place;
         let path = &self.paths[place];
-        let end = PipeEnd::open(self.mode, &self.shared.target, path, index, (stream, other)).await?;
+        let target = self.shared.targets.of(index, 2);
+        let end = PipeEnd::open(self.mode, target, path, index, (stream, other)).await?;
         self.shared.ends.borrow_mut().push(Rc::clone(&end));
         self.ends.borrow_mut().push(Rc::clone(&end));
         monoio::spawn(Rc::clone(&end).read(Rc::clone(&self.shared.chance)));

@@ -3,6 +3,7 @@
 //! A client is not told its own id. Who has which is learned from the messages: each says which connection sent it, and
 //! for which id; from then on the two belong together.
 
+mod seat;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -10,15 +11,16 @@ mod words;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
+use self::seat::{Due, Peer, Seat, Stream};
+use super::MEMBERS;
 use super::judge::{Count, DropKind, Turn};
 use super::label::{Bodies, Label};
 use super::violation::{Violation, is_exactly, shown};
 use crate::dialects::Seat as Place;
 use crate::dialects::rendezvous::{Event, path};
+use crate::net::spread::Placing;
 use crate::prng::Prng;
 
-/// Clients that share a connection id: two of each role.
-const MEMBERS: usize = 4;
 /// One in so many messages goes to one who must not get it.
 const BOGUS_EVERY: u32 = 16;
 /// One in so many messages is wrong.
@@ -26,6 +28,9 @@ const WRONG_EVERY: u32 = 32;
 
 /// The judge.
 pub(super) struct Judge {
+    /// Whether counterparts are on different hosts. One who has arrived on its own host is then not yet announced on the
+    /// others: the order of the announcements is not known, nor whether one is told of somebody who leaves at once.
+    is_across: bool,
     in_flight: usize,
     bodies: Bodies,
     chance: Prng,
@@ -42,60 +47,10 @@ pub(super) struct Judge {
     missing: u64,
 }
 
-/// A connection.
-#[derive(Debug)]
-struct Seat {
-    group: usize,
-    role: usize,
-    id: Option<String>,
-    opening_at: u64,
-    opened_at: Option<u64>,
-    dropped: Option<(DropKind, u64)>,
-    /// All that were announced, gone ones as well.
-    peers: BTreeMap<String, Peer>,
-    streams: BTreeMap<String, Stream>,
-    due: VecDeque<Due>,
-    sequence: u32,
-}
-
-/// Another client, as one was told of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Peer {
-    /// It was there before.
-    already: bool,
-    here: bool,
-}
-
-/// What one client sent to an id.
-#[derive(Debug, Default)]
-struct Stream {
-    sent: u32,
-    confirmed: u32,
-    /// The first that did not find its target.
-    missing_from: Option<u32>,
-    arrived: u32,
-    /// Nobody may get it.
-    bogus: bool,
-}
-
-/// An answer that is to come.
-#[derive(Debug)]
-enum Due {
-    /// To a message: that it arrived, or that its target is missing.
-    Message { request: String, target: String, number: u32 },
-    /// To something wrong: exactly this.
-    Exactly(String),
-}
-
-impl Seat {
-    fn is_live(&self) -> bool {
-        self.opened_at.is_some() && self.dropped.is_none()
-    }
-}
-
 impl Judge {
-    pub(super) fn new(in_flight: usize) -> Self {
+    pub(super) fn new(placing: Placing, in_flight: usize) -> Self {
         Self {
+            is_across: placing.is_across(),
             in_flight: in_flight.div_ceil(2),
             bodies: Bodies::new(),
             chance: Prng::from_entropy(),
@@ -148,8 +103,9 @@ impl Judge {
         {
             return Err(Violation::WrongKey { label: who, key: format!("connection {number:08x}") });
         }
+        let is_across = self.is_across;
         let seat = self.seat(number);
-        if already && seat.peers.values().any(|peer| !peer.already) {
+        if !is_across && already && seat.peers.values().any(|peer| !peer.already) {
             let how = format!("{id} is said to be there already, but others have come since");
             return Err(Violation::WrongPresence { how });
         }
@@ -178,6 +134,12 @@ impl Judge {
             Some(known) => !self.seats[known].is_live(),
             None => self.others(number).any(|(_, seat)| seat.id.is_none() && !seat.is_live()),
         }
+    }
+
+    /// Whether the host of the client with this id died.
+    fn has_died(&self, id: &str) -> bool {
+        let seat = self.ids.get(id).map(|known| &self.seats[known]);
+        seat.is_some_and(Seat::has_died)
     }
 
     fn hear_data(&mut self, message: &[u8], turn: &Turn<'_>) -> Result<(), Violation> {
@@ -238,8 +200,10 @@ impl Judge {
         is_confirmed: bool,
     ) -> Result<(), Violation> {
         let may_be_missing = self.may_be_gone(number, target);
+        let has_died = self.has_died(target);
+        let how = self.ids.get(target).and_then(|known| self.seats[known].dropped).map(|(kind, _)| kind);
         let stream = self.seat(number).streams.entry(target.to_owned()).or_default();
-        let label = format!("number {sequence:08x} of connection {number:08x} for {target}");
+        let label = format!("number {sequence:08x} of connection {number:08x} for {target} (gone: {how:?})");
         if is_confirmed {
             if stream.bogus || stream.missing_from.is_some() {
                 return Err(Violation::FalseAnswer { label, told: "confirmation" });
@@ -250,7 +214,8 @@ impl Judge {
         if !stream.bogus && !may_be_missing {
             return Err(Violation::StillThere { who: target.to_owned() });
         }
-        if stream.arrived > sequence {
+        // Who dies has no time to say what came.
+        if stream.arrived > sequence && !has_died {
             return Err(Violation::FalseAnswer { label, told: "missing" });
         }
         stream.missing_from.get_or_insert(sequence);
@@ -340,7 +305,8 @@ impl Judge {
         }
         let opened_at = own.opened_at.unwrap_or(u64::MAX);
         let came = |seat: &Seat| {
-            seat.opened_at.is_some() && seat.dropped.is_none_or(|(_, dropped_at)| dropped_at > opened_at)
+            let was_there = |(_, dropped_at)| dropped_at > opened_at && !self.is_across;
+            seat.opened_at.is_some() && seat.dropped.is_none_or(was_there)
         };
         let due = self.others(number).filter(|(_, seat)| came(seat)).count();
         if own.peers.len() < due {
@@ -355,7 +321,7 @@ impl Judge {
         let before =
             |one: &Seat, two: &Seat| one.opened_at.is_some_and(|opened_at| opened_at < two.opening_at);
         let is_wrong = if peer.already { before(own, other) } else { before(other, own) };
-        if is_wrong {
+        if is_wrong && !self.is_across {
             let how = format!("{id}: said to be there already: {}; the opposite is true", peer.already);
             return Err(Violation::WrongPresence { how });
         }
@@ -372,6 +338,9 @@ impl Judge {
                 Some(seat) => seat.is_live(),
                 None => own.is_live() && own.peers.get(target).is_some_and(|peer| peer.here),
             };
+            if receiver.is_some_and(Seat::has_died) {
+                return Ok(());
+            }
             self.check_stream(own, stream, is_there).map_err(|due| Violation::NotArrived {
                 room: format!("connection {number:08x} for {target}"),
                 sent: due,
@@ -410,6 +379,7 @@ impl super::Judge for Judge {
             opening_at: self.now(),
             opened_at: None,
             dropped: None,
+            died_at: None,
             peers: BTreeMap::new(),
             streams: BTreeMap::new(),
             due: VecDeque::new(),
@@ -461,7 +431,29 @@ impl super::Judge for Judge {
 
     fn ended(&mut self, _number: u32, _now: Instant) {}
 
-    fn finish(&mut self, _page: Option<&str>) -> Result<(), Violation> {
+    fn died(&mut self, number: u32, now: Instant) {
+        let at = self.now();
+        let seat = self.seat(number);
+        seat.dropped = Some((DropKind::HostDied, at));
+        seat.died_at = Some(now);
+    }
+
+    fn forgotten(&self, died_before: Instant) -> Result<(), Violation> {
+        let died = |id: &&String| {
+            let seat = self.ids.get(*id).map(|known| &self.seats[known]);
+            seat.and_then(|seat| seat.died_at).is_some_and(|died_at| died_at < died_before)
+        };
+        for (number, seat) in self.seats.iter().filter(|(_, seat)| seat.is_live()) {
+            let mut here = seat.peers.iter().filter(|(_, peer)| peer.here).map(|(id, _)| id);
+            if let Some(dead) = here.find(died) {
+                let (whose, dead) = (format!("connection {number:08x}"), dead.clone());
+                return Err(Violation::NotTold { whose, dead });
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _pages: &[Option<&str>]) -> Result<(), Violation> {
         self.seats.iter().try_for_each(|(number, seat)| {
             if seat.is_live() {
                 self.check_presence(*number, seat)?;

@@ -1,14 +1,17 @@
 //! Every kind of violation is found when a history has it.
 
+use std::time::Duration;
+
 use super::super::court::Court;
 use super::super::judge::DropKind;
 use super::super::label::Label;
 use super::super::violation::Violation;
 use super::{Judge, words};
+use crate::net::spread::{Placing, Spread};
 
 /// Clients 0 and 2 are wallets, 1 and 3 extensions, on one connection id; 4 is a wallet on the next one.
 fn court(in_flight: usize) -> Court<Judge> {
-    let mut judge = Judge::new(in_flight);
+    let mut judge = Judge::new(Placing::ONE, in_flight);
     judge.is_odd = false;
     Court::new(judge)
 }
@@ -274,4 +277,32 @@ fn all_before_a_close_arrives() {
     court.judge.seats.get_mut(&1).expect("the extension").due.clear();
     let found = court.finish(None);
     assert!(matches!(found, Err(Violation::NotArrived { sent: 2, arrived: 1, .. })), "{found:?}");
+}
+
+#[test]
+fn over_several_hosts_announcements_come_in_any_order() {
+    let order = |placing| {
+        let mut court = Court::new(Judge::new(placing, 1));
+        (0..4).for_each(|index| drop(court.open(index)));
+        court.hear(0, &just("e")).expect("one has come");
+        court.hear(0, &already("f"))
+    };
+    assert!(order(Placing::new(2, Spread::Across)).is_ok());
+    for strict in [Placing::ONE, Placing::new(2, Spread::Same)] {
+        assert!(matches!(order(strict), Err(Violation::WrongPresence { .. })));
+    }
+}
+
+#[test]
+fn a_client_that_died_with_its_host_is_reported_in_time() {
+    let (mut court, message) = pair();
+    court.winding_up = true;
+    court.hear(1, &data(&message, "w")).expect("now both ids are known");
+    court.die(&[1]);
+    court.hear(0, &missing(&message)).expect("it came, but the dead cannot say so");
+    assert_eq!(court.forgotten_after(Duration::from_secs(5)), Ok(()));
+    assert!(matches!(court.forgotten_after(Duration::from_secs(2)), Err(Violation::NotTold { .. })));
+    court.hear(0, &disconnected("e")).expect("late");
+    assert_eq!(court.forgotten_after(Duration::ZERO), Ok(()));
+    assert_eq!(court.finish(None), Ok(()));
 }

@@ -37,6 +37,7 @@ pub(super) struct Stint {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) group: usize,
+    pub(super) host: usize,
     pub(super) id: Option<String>,
     pub(super) asked: Option<Asked>,
     /// All stints; the last is the current one.
@@ -65,9 +66,10 @@ impl HeardFrom {
 }
 
 impl Member {
-    pub(super) fn new(group: usize) -> Self {
+    pub(super) fn new(group: usize, host: usize) -> Self {
         Self {
             group,
+            host,
             id: None,
             asked: None,
             stints: vec![Stint { room: None, first: 0, sent: 0, began_at: 0 }],

@@ -11,21 +11,23 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use self::member::{Asked, HeardFrom, Member, Room, is_uuid, signal};
+use super::MEMBERS;
 use super::judge::{Count, DropKind, Turn};
 use super::label::{Bodies, Label};
 use super::violation::{Violation, is_exactly, shown};
 use crate::client::Ending;
 use crate::dialects::rooms::{CREATE, Event, join};
+use crate::net::spread::Placing;
 use crate::prng::Prng;
 
-/// Clients that begin in one room.
-const MEMBERS: usize = 4;
 /// How long a room certainly lives after the last `create` or `join` in it, unless one was seen to expire sooner.
 const LIFE_MIN: Duration = Duration::from_secs(60);
 /// No room is meant to live for less.
 const LIFE_LEAST: Duration = Duration::from_secs(1);
 /// The least time between two signals of a client that nobody hears.
 const ALONE: Duration = Duration::from_millis(100);
+/// What it may take a host to tell the others that somebody has come into a room.
+const ACROSS: Duration = Duration::from_secs(1);
 /// What a signal is labelled with that is sent outside any room.
 const NOWHERE: &str = "nowhere";
 const DROPS: [DropKind; 7] = [
@@ -40,6 +42,9 @@ const DROPS: [DropKind; 7] = [
 
 /// The judge.
 pub(super) struct Judge {
+    placing: Placing,
+    /// Those that came into a room a moment ago, and from when on other hosts certainly know it.
+    newcomers: Vec<(Instant, u32)>,
     in_flight: u32,
     bodies: Bodies,
     chance: Prng,
@@ -59,8 +64,10 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub(super) fn new(in_flight: usize) -> Self {
+    pub(super) fn new(placing: Placing, in_flight: usize) -> Self {
         Self {
+            placing,
+            newcomers: Vec::new(),
             in_flight: in_flight as u32,
             bodies: Bodies::new(),
             chance: Prng::from_entropy(),
@@ -129,7 +136,7 @@ impl Judge {
         }
         self.check_id(my_id, turn.number)?;
         self.rooms.insert(room.to_owned(), Room { entered: turn.now, is_expired: false });
-        self.enter(room, turn.number);
+        self.enter(room, turn);
         turn.arrived = true;
         Ok(())
     }
@@ -160,7 +167,8 @@ impl Judge {
     }
 
     /// A new stint begins, unless the client was in that room. What the others have sent so far may still come.
-    fn enter(&mut self, room: &str, number: u32) {
+    fn enter(&mut self, room: &str, turn: &Turn<'_>) {
+        let number = turn.number;
         if self.member(number).room() == Some(room) {
             return;
         }
@@ -171,6 +179,9 @@ impl Judge {
         };
         let (began_at, heard) = (self.clock, self.members.iter().filter_map(here).collect());
         self.member(number).enter(room, began_at, heard);
+        if self.placing.hosts() > 1 {
+            self.newcomers.push((turn.now + ACROSS, number));
+        }
     }
 
     fn hear_error(&mut self, message: &[u8], text: &str, turn: &mut Turn<'_>) -> Result<(), Violation> {
@@ -279,7 +290,28 @@ impl Judge {
 
     fn send_next(&mut self, key: &str, turn: &mut Turn<'_>) {
         let label = self.member(turn.number).next_label(turn.number, key.to_owned());
+        self.excuse(&label, turn.now);
         turn.say(signal(&self.bodies, &label));
+    }
+
+    /// A signal need not come to those on other hosts that came into the room a moment ago, until one does.
+    fn excuse(&mut self, label: &Label, now: Instant) {
+        let sender = &self.members[&label.sender];
+        let (host, stint) = (sender.host, sender.stint());
+        if self.placing.hosts() == 1 || sender.room() != Some(&label.key) {
+            return;
+        }
+        self.newcomers.retain(|(known_at, _)| now < *known_at);
+        for (_, number) in &self.newcomers {
+            let Some(member) = self.members.get_mut(number).filter(|member| member.gone.is_none()) else {
+                continue;
+            };
+            if member.host != host && member.room() == Some(&label.key) {
+                let nothing = HeardFrom { since: 0, due: None };
+                let known = member.heard.entry((label.sender, stint)).or_insert(nothing);
+                known.since = label.key_sequence + 1;
+            }
+        }
     }
 
     /// Another room that somebody is in.
@@ -298,7 +330,8 @@ impl super::Judge for Judge {
     }
 
     fn opening(&mut self, index: usize, number: u32, _takes_over: Option<u32>) -> String {
-        self.members.insert(number, Member::new(index / MEMBERS));
+        let host = self.placing.host(index, MEMBERS);
+        self.members.insert(number, Member::new(index / MEMBERS, host));
         "/".to_owned()
     }
 
@@ -367,6 +400,7 @@ impl super::Judge for Judge {
             | DropKind::TcpClose
             | DropKind::WebSocketClose
             | DropKind::Takeover
+            | DropKind::HostDied
             | DropKind::Next
             | DropKind::Leave => {
                 member.gone = Some(kind);
@@ -400,7 +434,12 @@ impl super::Judge for Judge {
         member.heard = BTreeMap::new();
     }
 
-    fn finish(&mut self, _page: Option<&str>) -> Result<(), Violation> {
+    fn died(&mut self, number: u32, now: Instant) {
+        self.member(number).gone = Some(DropKind::HostDied);
+        self.ended(number, now);
+    }
+
+    fn finish(&mut self, _pages: &[Option<&str>]) -> Result<(), Violation> {
         let live = self.members.iter().filter(|(_, member)| member.gone.is_none());
         live.into_iter().try_for_each(|(number, member)| self.check_heard(*number, member))
     }

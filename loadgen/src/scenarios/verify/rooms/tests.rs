@@ -6,11 +6,12 @@ use super::super::court::Court;
 use super::super::judge::{DropKind, Judge as _};
 use super::super::label::Label;
 use super::super::violation::Violation;
-use super::{Asked, Judge, is_uuid, signal};
+use super::{ACROSS, Asked, Judge, is_uuid, signal};
 use crate::client::Ending;
+use crate::net::spread::{Placing, Spread};
 
 fn court(in_flight: usize) -> Court<Judge> {
-    Court::new(Judge::new(in_flight))
+    Court::new(Judge::new(Placing::ONE, in_flight))
 }
 
 fn id(number: u32) -> String {
@@ -301,4 +302,22 @@ fn only_an_expired_room_closes_its_sockets() {
     let mut alone = self::court(1);
     alone.open(0);
     assert!(alone.judge.closed_unasked(0, &expired).is_err(), "it is in no room");
+}
+
+#[test]
+fn a_newcomer_on_another_host_may_miss_what_was_sent_a_moment_ago() {
+    let mut court = Court::new(Judge::new(Placing::new(2, Spread::Across), 1));
+    court.open(0);
+    court.hear(0, &created("1000", 0)).expect("good");
+    for number in 1..3 {
+        court.open(number as usize);
+        court.hear(number, &joined("1000", number)).expect("good");
+    }
+    let signals: Vec<_> = (0..3).map(|_| said(&mut court, 0)).collect();
+    court.hear(1, &signals[1]).expect("its host did not know of it when the first was sent");
+    assert!(matches!(court.hear(2, &signals[1]), Err(Violation::Lost { .. })), "on the host of the sender");
+    court.hear(1, &signals[2]).expect("the next");
+    court.now += ACROSS;
+    let [_, second] = [said(&mut court, 0), said(&mut court, 0)];
+    assert!(matches!(court.hear(1, &second), Err(Violation::Lost { .. })), "it is known everywhere by now");
 }
