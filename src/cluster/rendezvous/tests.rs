@@ -156,6 +156,75 @@ fn a_late_reply_announces_no_ghost() {
     assert_eq!(world.told(0, wallet), [""; 0]);
 }
 
+/// A wallet of host 0 has looked, and what Redis says to it is on its way.
+fn looking(world: &mut World) -> (ClientId, (crate::cluster::Token, Reply)) {
+    let wallet = world.arrive(0, Role::Wallet);
+    while !matches!(next_command(world, 0), Some(Command::SetMembers { .. })) {
+        assert!(world.step());
+    }
+    world.execute(0);
+    let late = world.take_reply(0);
+    (wallet, late)
+}
+
+/// Its host is lost and found while it is in what Redis is about to say, and nobody says that it has left.
+#[test]
+fn what_was_seen_before_a_host_was_lost_does_not_count() {
+    let mut world = World::new(2, true, 17);
+    let extension = world.arrive(1, Role::Extension);
+    let stays = world.arrive(1, Role::Extension);
+    world.run();
+    let (wallet, late) = looking(&mut world);
+    world.lose_subscriptions(1);
+    world.leave(1, extension);
+    world.live(3);
+    world.give_reply(0, late);
+    world.live(1);
+    let told = world.told(0, wallet);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains(&text(stays)));
+}
+
+#[test]
+fn who_is_lost_from_its_set_while_it_looks_is_added_again() {
+    let mut world = World::new(1, true, 18);
+    let (wallet, late) = looking(&mut world);
+    world.sets.clear();
+    world.lose_subscriptions(0);
+    world.run();
+    world.give_reply(0, late);
+    world.run();
+    assert_eq!(world.members(&set(Role::Wallet)), [text(wallet)]);
+}
+
+#[test]
+fn who_is_lost_from_its_set_is_told_nevertheless() {
+    let mut world = World::new(2, true, 19);
+    let (wallet, extension) = pair(&mut world);
+    world.sets.clear();
+    world.leave(1, extension);
+    world.run();
+    told_of(&mut world, 0, wallet, "Disconnected", extension);
+}
+
+#[test]
+fn a_host_alone_is_registered_again() {
+    for has_public_layouts in [true, false] {
+        let mut world = World::new(1, has_public_layouts, 20);
+        world.arrive(0, Role::Wallet);
+        let leaves = world.arrive(0, Role::Wallet);
+        world.run();
+        world.disconnect(0);
+        world.leave(0, leaves);
+        world.connect(0);
+        world.live(1);
+        assert_eq!(world.sets.values().map(|set| set.len()).sum::<usize>(), 1);
+        world.restart_empty();
+        world.live(1);
+        assert_eq!(world.sets.values().map(|set| set.len()).sum::<usize>(), 1);
+    }
+}
+
 #[test]
 fn what_is_published_goes_on_as_it_came() {
     let mut world = World::new(1, true, 5);

@@ -70,7 +70,7 @@ pub(super) struct World {
 
 impl World {
     /// Hosts that know each other.
-    pub(super) fn new(hosts: u32, has_public_layouts: bool, seed: u8) -> Self {
+    pub(super) fn new(hosts: u32, has_public_layouts: bool, seed: u64) -> Self {
         let mut world = Self {
             hosts: (0..hosts).map(|number| Host::new(0xa0 + number, has_public_layouts)).collect(),
             sets: BTreeMap::new(),
@@ -79,7 +79,7 @@ impl World {
             refuses: false,
             roll: BTreeSet::new(),
             now_ms: 0,
-            chance: Entropy::from_seed([seed; 32]),
+            chance: Entropy::from_seed(seed_of(seed)),
             views: BTreeMap::new(),
         };
         for host in 0..world.hosts.len() {
@@ -110,7 +110,11 @@ impl World {
         if host.is_connected && !host.is_still {
             host.pushes.clear();
             host.subscribed.clear();
-            host.wishes = host.channels.iter().cloned().map(Wish::Subscribe).collect();
+            // In any order.
+            let mut channels: Vec<Vec<u8>> = host.channels.iter().cloned().collect();
+            let first = self.chance.below(channels.len());
+            channels.rotate_left(first);
+            host.wishes = channels.into_iter().map(Wish::Subscribe).collect();
             host.cluster.handle_disconnected(Connection::Subscriptions, now_ms);
             host.cluster.handle_connected(Connection::Subscriptions, now_ms);
             host.drain(now_ms);
@@ -440,4 +444,10 @@ impl Host {
             _ => {}
         }
     }
+}
+
+fn seed_of(number: u64) -> [u8; 32] {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&number.to_le_bytes());
+    seed
 }
