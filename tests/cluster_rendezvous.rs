@@ -241,7 +241,7 @@ fn whoever_is_not_there_is_missing(setup: Setup) {
     let redis = Redis::start();
     let (here, there) = two(setup, &redis);
     let (mut wallet, mut extension) = pair(&here, &there, &key(1));
-    let (mut elsewhere, _) = pair(&there, &here, &key(2));
+    let (mut elsewhere, _its_counterpart) = pair(&there, &here, &key(2));
     let mut second = open_alone(&there, &redis, &key(1), WALLET);
     extension.peer.expect(&just(&second.id));
     second.peer.expect(&already(&extension.id));

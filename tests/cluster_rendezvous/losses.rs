@@ -38,7 +38,7 @@ fn the_clients_of_a_host_that_leaves_have_left_at_once(setup: Setup) {
     let redis = Redis::start();
     let (here, mut there) = two(setup, &redis);
     let (mut wallet, mut extension) = pair(&here, &there, &key(1));
-    let mut foreign = super::foreign::Foreign::arrive(&redis, &key(1), WALLET, "f");
+    let mut foreign = foreign::Foreign::arrive(&redis, &key(1), WALLET, "f");
     foreign.expect_counterparts(&[&extension.id]);
     extension.peer.expect(&just("f"));
     there.signal(Signal::TERM);
@@ -76,7 +76,7 @@ fn redis_comes_back_empty(setup: Setup) {
         );
         exchange(&mut wallet, &mut extension, "1");
         exchange(&mut extension, &mut wallet, "2");
-        let mut foreign = super::foreign::Foreign::arrive(&redis, &key(1), EXTENSION, "f");
+        let mut foreign = foreign::Foreign::arrive(&redis, &key(1), EXTENSION, "f");
         wallet.peer.expect(&just("f"));
         wallet.peer.send(&message("3", "f"));
         wallet.peer.expect(&confirmation("3"));
