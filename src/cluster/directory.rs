@@ -81,7 +81,7 @@ pub(super) struct Directory {
     waiting_bytes: usize,
     own: Own,
     /// Whom the home shard was told of. Names are never in it twice.
-    shown: BTreeMap<ClientId, Arc<str>>,
+    shown: BTreeMap<ClientId, Entry>,
     shown_names: BTreeMap<Arc<str>, ClientId>,
     /// Those of them whom Redis has lost; their hosts put them back.
     doubted: BTreeSet<ClientId>,
@@ -315,7 +315,7 @@ impl Directory {
         let has_lost = sequence < self.applied;
         (self.list, self.applied, self.is_current, self.is_swept) = (list, sequence, true, false);
         self.promised = None;
-        for (client, name) in self.shown.clone() {
+        for Entry { client, name, .. } in self.shown.values().cloned().collect::<Vec<_>>() {
             if self.list.find_of(&name, client).is_some() {
                 continue;
             }
@@ -344,6 +344,10 @@ impl Directory {
         {
             self.waiting_bytes -= waiting.len();
             match waiting {
+                // What is missing although the list was just read, may never come.
+                Waiting::Change(change) if change.entry.sequence - 1 > self.applied => {
+                    self.promised = Some((change.entry.sequence, desk.now_ms));
+                }
                 Waiting::Change(change) => self.apply(change, desk),
                 Waiting::Letter(_, letter) => self.deliver(letter, desk),
             }
@@ -370,7 +374,7 @@ impl Directory {
         if sequence <= self.applied {
             return;
         }
-        if sequence > self.applied + 1 {
+        if sequence - 1 > self.applied {
             self.fall_behind(desk);
             return self.wait(Waiting::Change(change), desk);
         }
@@ -401,7 +405,7 @@ impl Directory {
             // Others took this host for gone.
             self.own.mark_missing(entry.client);
             self.own.ask_again(desk);
-        } else if self.hide(entry.client).is_some() {
+        } else if self.hide(entry.client) {
             self.tell(News::Went(entry.client), desk);
         }
     }
@@ -411,22 +415,25 @@ impl Directory {
         match desk.maker(entry.client) {
             Maker::Here => self.own.wants(entry.client, &entry.name),
             // One client has one name.
-            Maker::Neighbour(_) => self.shown.get(&entry.client).is_none_or(|name| *name == entry.name),
+            Maker::Neighbour(_) => self.shown.get(&entry.client).is_none_or(|shown| shown.name == entry.name),
             Maker::Unreached(_) | Maker::Gone(_) | Maker::Foreign => false,
         }
     }
 
-    /// Tells the home shard of entries.
-    fn show(&mut self, entries: Vec<Entry>, desk: &mut Desk) {
+    /// Tells the home shard of entries that it does not know like this.
+    fn show(&mut self, mut entries: Vec<Entry>, desk: &mut Desk) {
         for entry in &entries {
-            self.doubted.remove(&entry.client);
             self.own.mark_present(entry.client);
+            self.doubted.remove(&entry.client);
+        }
+        entries.retain(|entry| self.shown.get(&entry.client) != Some(entry));
+        for entry in &entries {
             let holder = self.shown_names.get(&entry.name).copied().filter(|holder| *holder != entry.client);
             if let Some(holder) = holder {
                 let news = if self.own.has(holder) { News::Refused(holder) } else { News::Went(holder) };
                 self.drop_shown(holder, news, desk);
             }
-            self.shown.insert(entry.client, entry.name.clone());
+            self.shown.insert(entry.client, entry.clone());
             self.shown_names.insert(entry.name.clone(), entry.client);
         }
         if !entries.is_empty() {
@@ -434,11 +441,11 @@ impl Directory {
         }
     }
 
-    fn hide(&mut self, client: ClientId) -> Option<Arc<str>> {
+    /// Says whether it was shown.
+    fn hide(&mut self, client: ClientId) -> bool {
         self.doubted.remove(&client);
-        let name = self.shown.remove(&client)?;
-        self.shown_names.remove(&name);
-        Some(name)
+        let shown = self.shown.remove(&client);
+        shown.is_some_and(|entry| self.shown_names.remove(&entry.name).is_some())
     }
 
     /// A client, of ours or not, is in the list no longer, or will not be; the shard is told why.

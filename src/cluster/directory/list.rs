@@ -37,7 +37,8 @@ impl Change {
             "-" => false,
             _ => return None,
         };
-        let entry = entry(sequence, client, name.as_bytes())?;
+        // Numbers begin with 1.
+        let entry = entry(sequence, client, name.as_bytes()).filter(|entry| entry.sequence > 0)?;
         Some(Self { entry, comes })
     }
 }
