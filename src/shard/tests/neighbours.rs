@@ -43,7 +43,8 @@ fn parcels(host: &mut Shard) -> Vec<Parcel> {
 fn carry(from: &mut Shard, to: &mut Shard) -> usize {
     let parcels = parcels(from);
     let count = parcels.len();
-    for Parcel { mail: ToCluster::Letter { to: host, relation, shard, letter }, .. } in parcels {
+    for Parcel { mail, .. } in parcels {
+        let ToCluster::Letter { to: host, relation, shard, letter } = mail else { panic!("{mail:?}") };
         assert_eq!((host, shard), (to.settings.host, ShardIndex(0)));
         assert_eq!(relation.0, u64::from(host.0), "as it was named");
         to.handle_cluster_mail(FromCluster::Letter(THERE, letter), 0);
