@@ -3,7 +3,7 @@
 mod directory;
 mod introductions;
 mod pairing;
-mod pipes;
+pub(super) mod pipes;
 mod rendezvous;
 mod rooms;
 
@@ -33,6 +33,8 @@ pub(super) struct Neighbours {
     relations: BTreeMap<HostId, Relation>,
     /// What is to be registered of introductions.
     introductions: introductions::Registrar,
+    /// What is kept of pipes.
+    pipes: pipes::Afar,
 }
 
 impl Shard {
