@@ -23,7 +23,7 @@ static FORGET: Script = Script { source: include_str!("scripts/pipe_forget.lua")
 /// What a shard asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// An end waits here. If another host's waits for it, [`News::Met`] follows; else it is known to all.
+    /// An end waits here. [`News::Met`] follows if another host's waits for it, else [`News::Waits`].
     Arrive {
         /// Who.
         client: ClientId,
@@ -53,8 +53,16 @@ pub enum News {
         /// Its partner, of this host or of one that can be written to.
         partner: ClientId,
     },
+    /// An end that has arrived is known to all.
+    Waits {
+        /// Who.
+        client: ClientId,
+    },
     /// An arrival has failed, though Redis may be there: later again.
-    Failed,
+    Failed {
+        /// Whose.
+        client: ClientId,
+    },
 }
 
 /// What hosts say to each other.
@@ -134,7 +142,7 @@ impl Pipes {
     /// Redis has answered, or has not ([`Reply::Failed`]).
     pub(super) fn handle_reply(&mut self, awaited: Awaited, reply: &Reply, desk: &mut Desk) {
         let Awaited::Arrive { shard, client, names } = awaited;
-        let Reply::List(items) = reply else { return tell(shard, News::Failed, desk) };
+        let Reply::List(items) = reply else { return tell(shard, News::Failed { client }, desk) };
         match items.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
             [b"met", other] => match ClientId::parse(other).map(|other| (other, desk.maker(other))) {
                 Some((partner, Maker::Here | Maker::Neighbour(_))) => {
@@ -151,8 +159,9 @@ impl Pipes {
                     let letter = Letter { to: before, from: client, what: What::Replaced };
                     desk.write(host, before.shard(), &super::Letter::Pipes(letter));
                 }
+                tell(shard, News::Waits { client }, desk);
             }
-            _ => tell(shard, News::Failed, desk),
+            _ => tell(shard, News::Failed { client }, desk),
         }
     }
 
@@ -227,7 +236,7 @@ impl News {
     #[must_use]
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Up | Self::Down | Self::Met { .. } | Self::Failed => 0,
+            Self::Up | Self::Down | Self::Met { .. } | Self::Waits { .. } | Self::Failed { .. } => 0,
         }
     }
 }

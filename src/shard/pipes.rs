@@ -123,7 +123,7 @@ impl Shard {
                 if let Some((old, _)) = replaced.and_then(|old| self.clients.find(old)) {
                     self.doom(old, None, "");
                 }
-                self.arrive_at_pipe(slot);
+                self.enter_pipe_of_all(slot);
             }
             Outcome::Joined { partner } => {
                 let pipe = Pipe::new(end, Standing::Joined(partner));
@@ -155,6 +155,7 @@ impl Shard {
         self.pause_if_full(partner_slot, slot);
         self.resume(partner_slot, Reason::Hold);
         self.forget_pipe(partner, &end);
+        self.read_from_pipe(partner_slot);
     }
 
     /// Joins two ends that were both held.
@@ -176,6 +177,7 @@ impl Shard {
         self.pause_if_full(slot, partner_slot);
         self.resume(slot, Reason::Hold);
         self.join(slot, me, partner);
+        self.read_from_pipe(slot);
     }
 
     /// The pipe of a client, if it is at the end of one.
@@ -213,6 +215,9 @@ impl Shard {
 
     /// Bytes came from the end of a pipe.
     pub(super) fn handle_pipe_bytes(&mut self, slot: Slot, input: &mut [u8]) {
+        if self.clients.at(slot).is_some_and(|client| client.paused.has(Reason::Answer)) {
+            return self.hold(slot, input);
+        }
         let Some(pipe) = self.pipe_at(slot) else { return };
         let is_raw = pipe.is_raw();
         match self.partner_of(slot) {

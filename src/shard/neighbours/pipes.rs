@@ -35,15 +35,39 @@ pub(super) struct Afar {
 }
 
 impl Shard {
-    /// An end waits here: its partner may be on another host.
-    pub(in crate::shard) fn arrive_at_pipe(&mut self, slot: Slot) {
-        if !self.settings.has_cluster || !self.neighbours.pipes.is_up {
-            return;
+    /// An end has come and waits here; its partner may wait on another host. Nothing is read from it until that is known:
+    /// if it closed at once, nothing would be left of it for its partner.
+    pub(in crate::shard) fn enter_pipe_of_all(&mut self, slot: Slot) {
+        if self.arrive_at_pipe(slot) {
+            self.await_answer(slot);
         }
-        let Some(client) = self.clients.at(slot).map(|client| client.id) else { return };
-        let Some(pipe) = self.pipe_at(slot) else { return };
+    }
+
+    /// Asks for the partner of an end that waits here. False: nobody can be asked.
+    fn arrive_at_pipe(&mut self, slot: Slot) -> bool {
+        if !self.neighbours.pipes.is_up {
+            return false;
+        }
+        let Some(client) = self.clients.at(slot).map(|client| client.id) else { return false };
+        let Some(pipe) = self.pipe_at(slot) else { return false };
         let names = pipe.end.names();
         self.ask_pipes(Request::Arrive { client, names });
+        true
+    }
+
+    /// It is known what becomes of an end: it is read from.
+    pub(in crate::shard) fn read_from_pipe(&mut self, slot: Slot) {
+        let Some(client) = self.clients.at(slot).filter(|client| client.paused.has(Reason::Answer)) else {
+            return;
+        };
+        let held = client.held.take();
+        self.resume(slot, Reason::Answer);
+        if let Some(mut held) = held {
+            self.in_hand_bytes += held.bytes.capacity();
+            self.handle_pipe_bytes(slot, &mut held.bytes);
+            self.in_hand_bytes -= held.bytes.capacity();
+            self.buffers.release(held.bytes);
+        }
     }
 
     /// An end does not wait here any more.
@@ -119,9 +143,11 @@ impl Shard {
                 self.arrive_again();
             }
             News::Down => self.neighbours.pipes.is_up = false,
-            News::Failed => {
+            News::Waits { client } => self.go_on_waiting(client),
+            News::Failed { client } => {
                 let retry_ms = self.now_ms + PIPE_RETRY_MS;
                 self.neighbours.pipes.retry_ms.get_or_insert(retry_ms);
+                self.go_on_waiting(client);
             }
             News::Met { client, partner } => self.meet_partner(client, partner),
         }
@@ -191,6 +217,13 @@ impl Shard {
         }
     }
 
+    /// An end has no partner yet.
+    fn go_on_waiting(&mut self, client: ClientId) {
+        if let Some(slot) = self.waiting(client) {
+            self.read_from_pipe(slot);
+        }
+    }
+
     /// All ends that wait here are registered again.
     fn arrive_again(&mut self) {
         if !self.neighbours.pipes.is_up {
@@ -210,10 +243,13 @@ impl Shard {
         let partner_here = if is_here { self.waiting(partner) } else { None };
         let Some(slot) = self.waiting(me) else {
             // Whoever was taken for it is to be registered again.
-            return match partner_here {
-                Some(partner) => self.arrive_at_pipe(partner),
+            match partner_here {
+                Some(partner) => {
+                    self.arrive_at_pipe(partner);
+                }
                 None => self.write(me, partner, What::Again),
-            };
+            }
+            return;
         };
         if partner_here.is_some() {
             self.join_held(slot, partner);
@@ -223,8 +259,8 @@ impl Shard {
                 pipe.asking = Some(partner);
             }
             self.write(me, partner, What::Ask);
-        } else {
-            self.arrive_at_pipe(slot);
+        } else if !self.arrive_at_pipe(slot) {
+            self.read_from_pipe(slot);
         }
     }
 
@@ -234,24 +270,24 @@ impl Shard {
         let Some(slot) = slot else { return self.write(me, partner, What::Refused) };
         self.write(me, partner, What::Joined);
         self.take_from_table(slot);
-        let end = self.pipe_at(slot).map(|pipe| pipe.end.clone());
-        if let Some(end) = end {
-            // It may be registered anew.
-            self.forget_pipe(me, &end);
-        }
         self.join_distant(slot, partner);
     }
 
     /// An end and its partner on another host know of each other: what it has said so far goes there.
     fn join_distant(&mut self, slot: Slot, partner: ClientId) {
+        let Some(me) = self.clients.at(slot).map(|client| client.id) else { return };
         let Some(pipe) = self.pipe_at(slot) else { return };
         pipe.asking = None;
+        let end = pipe.end.clone();
         let Standing::Held(kept) = &mut pipe.standing else { return };
         let distant = Distant::new(partner, pipe.end.is_raw(), std::mem::take(kept));
         pipe.standing = Standing::Distant(Box::new(distant));
         self.counters.pipes_distant.add(1);
+        // It may have been registered anew meanwhile.
+        self.forget_pipe(me, &end);
         self.send_chunks(slot);
         self.resume(slot, Reason::Hold);
+        self.read_from_pipe(slot);
     }
 
     /// An end whose partner turned out to be gone waits anew.
@@ -262,7 +298,11 @@ impl Shard {
         pipe.asking = None;
         let end = pipe.end.clone();
         match self.tables.pipes.handle_return(&end, me, now_ms) {
-            Outcome::Held { replaced: None } => self.arrive_at_pipe(slot),
+            Outcome::Held { replaced: None } => {
+                if !self.arrive_at_pipe(slot) {
+                    self.read_from_pipe(slot);
+                }
+            }
             Outcome::Held { replaced: Some(_) } => self.doom(slot, None, ""),
             Outcome::Joined { partner } => self.join_held(slot, partner),
             Outcome::Full => self.doom_busy(slot),
