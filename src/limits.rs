@@ -47,6 +47,16 @@ pub const PIPE_OUTBOX_BYTES_HIGH: usize = 256 * 1024;
 /// Bytes that wait for one end of a pipe when the other is read from again.
 pub const PIPE_OUTBOX_BYTES_LOW: usize = 64 * 1024;
 
+/// Most bytes of a pipe in one letter to another host.
+pub const PIPE_CHUNK_BYTES_MAX: usize = 16 * 1024;
+/// Bytes that may be on their way, in each direction of a pipe between two hosts, or wait there to be sent on: what
+/// Redis and the other host keep of it at the most. Who has more is not read from.
+pub const PIPE_CREDIT_BYTES: usize = 256 * 1024;
+/// Credit is given back when so many bytes of it have gone on.
+pub const PIPE_CREDIT_BYTES_MIN: usize = PIPE_CREDIT_BYTES / 4;
+/// Ends of pipes that could not be registered though Redis is there are tried again after so long, in milliseconds.
+pub const PIPE_RETRY_MS: u64 = 1_000;
+
 /// Most shards of a host: the shard part of a client id has 8 bits, and the last number is the cluster's.
 pub const SHARDS_MAX: usize = 255;
 /// Most connections of a shard: the slot part of a client id has 24 bits. One more is closed at once.
@@ -330,6 +340,7 @@ const _: () = assert!(BUFFER_BYTES_MIN <= POOLED_BUFFER_BYTES_MAX);
 const _: () = assert!(HEAD_BYTES_MAX <= READ_SCRATCH_BYTES);
 const _: () = assert!(CONTROL_PAYLOAD_MAX <= 125);
 const _: () = assert!(PIPE_OUTBOX_BYTES_LOW < PIPE_OUTBOX_BYTES_HIGH);
+const _: () = assert!(PIPE_CREDIT_BYTES_MIN + PIPE_CHUNK_BYTES_MAX < PIPE_CREDIT_BYTES);
 const _: () = assert!(CLOSE_DEADLINE_MS > 2 * TICK_MS);
 const _: () = assert!(HOST_HEARTBEAT_MS < HOST_PATH_GAP_MS && HOST_PATH_GAP_MS < HOST_SILENCE_MS);
 const _: () = assert!(2 * PAIRING_REMINDER_MS < TICK_MS && PAIRING_ASK_MS < PAIRING_MATCH_MS);

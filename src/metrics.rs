@@ -104,6 +104,10 @@ numbers! {
     pipe_frames, Counter, "parlor_pipe_frames_total", "Pieces of messages passed through pipes.";
     pipe_bytes, Counter, "parlor_pipe_bytes_total", "Bytes passed through pipes.";
     pipe_bytes_spliced, Counter, "parlor_pipe_bytes_spliced_total", "Bytes that the kernel moved from end to end.";
+    pipes_distant, Counter, "parlor_pipe_ends_joined_over_hosts_total", "Pipe ends that were joined with one of another host.";
+    pipe_chunks_sent, Counter, "parlor_pipe_chunks_sent_total", "Letters with bytes of pipes to other hosts.";
+    pipe_chunks_received, Counter, "parlor_pipe_chunks_received_total", "Letters with bytes of pipes from other hosts.";
+    pipe_chunk_bytes, Counter, "parlor_pipe_chunk_bytes_total", "Bytes of pipes sent to other hosts.";
     ignored, Counter, "parlor_messages_ignored_total", "Messages that the contract leaves unanswered.";
     moves, Counter, "parlor_connections_moved_total", "Connections that went to their key's shard.";
     mail_sent, Counter, "parlor_mail_sent_total", "Mail handed to other shards.";

@@ -1,40 +1,168 @@
-//! SKELETON: pipes over several hosts.
+//! Pipes over several hosts (protocols.md sections 5 and 6): who waits for whom. What passes through them goes from shard
+//! to shard.
+//!
+//! `parlor:pipe:<kind>:<own id>/<other id>/<document>` says which client waits there, each part with its length before
+//! it. An end that arrives takes the one that waits for it, or waits; both is one call. An end that was taken is asked by
+//! the shard of the other whether it still waits ([`What::Ask`]); who is refused arrives again.
 
-use super::Reply;
+use bytes::{BufMut, Bytes};
+
 use super::codec::{Error, Reader};
-use super::desk::Desk;
+use super::desk::{self, Desk, Maker};
 use super::hosts::Why;
-use crate::id::{HostId, ShardIndex};
+use super::{Command, FromCluster, Reply, Script};
+use crate::id::{ClientId, HostId, ShardIndex};
+use crate::limits::PIPE_CHUNK_BYTES_MAX;
+use crate::protocol::pipe::Names;
+
+/// KEYS: where this end waits, where the other does. ARGV: the client.
+static ARRIVE: Script = Script { source: include_str!("scripts/pipe_arrive.lua") };
+/// KEYS: where this end waits. ARGV: the client.
+static FORGET: Script = Script { source: include_str!("scripts/pipe_forget.lua") };
 
 /// What a shard asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {}
+pub enum Request {
+    /// An end waits here. [`News::Met`] follows if another host's waits for it, else [`News::Waits`].
+    Arrive {
+        /// Who.
+        client: ClientId,
+        /// Of which pipe.
+        names: Names,
+    },
+    /// It does not wait any more.
+    Forget {
+        /// Who.
+        client: ClientId,
+        /// Of which pipe.
+        names: Names,
+    },
+}
 
 /// What a shard is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {}
+pub enum News {
+    /// Redis can be worked with; it may be empty: all ends that wait are to arrive again.
+    Up,
+    /// It cannot.
+    Down,
+    /// An end's partner waited, and was taken.
+    Met {
+        /// The end that arrived.
+        client: ClientId,
+        /// Its partner, of this host or of one that can be written to.
+        partner: ClientId,
+    },
+    /// An end that has arrived is known to all.
+    Waits {
+        /// Who.
+        client: ClientId,
+    },
+    /// An arrival has failed, though Redis may be there: later again.
+    Failed {
+        /// Whose.
+        client: ClientId,
+    },
+}
 
-/// What hosts say to each other: to a shard, or to the cluster of the other host.
+/// What hosts say to each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Letter {}
+pub struct Letter {
+    /// A client of the host that reads.
+    pub to: ClientId,
+    /// A client of the host that writes.
+    pub from: ClientId,
+    /// What.
+    pub what: What,
+}
+
+/// What the ends of a pipe say to each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// Do you still wait? Then we are partners.
+    Ask,
+    /// We are partners.
+    Joined,
+    /// I do not wait any more.
+    Refused,
+    /// You were taken, and not needed: arrive again.
+    Again,
+    /// I wait in your place.
+    Replaced,
+    /// What comes next: whole frames, or raw bytes.
+    Chunk {
+        /// The first one's is 1.
+        number: u64,
+        /// Up to [`PIPE_CHUNK_BYTES_MAX`].
+        bytes: Bytes,
+    },
+    /// So many bytes more may be sent.
+    Credit(u32),
+    /// That was all.
+    End(How),
+}
+
+/// How an end of a pipe has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It was closed, or a WebSocket was cut.
+    Closed,
+    /// A raw stream has ended; the other direction goes on.
+    Finished,
+    /// A raw stream was reset.
+    Reset,
+    /// What was on its way is lost.
+    Lost,
+}
 
 /// What a reply is awaited for.
 #[derive(Debug)]
-pub(super) enum Awaited {}
+pub(super) enum Awaited {
+    /// An arrival.
+    Arrive { shard: ShardIndex, client: ClientId, names: Names },
+}
 
-/// What this host's cluster knows of it.
+/// What this host's cluster knows of it: nothing that the shards do not.
 #[derive(Debug, Default)]
 pub(super) struct Pipes {}
 
 impl Pipes {
     /// A shard asks for something.
-    pub(super) fn handle_request(&mut self, _from: ShardIndex, request: Request, _desk: &mut Desk) {
-        match request {}
+    pub(super) fn handle_request(&mut self, from: ShardIndex, request: Request, desk: &mut Desk) {
+        match request {
+            Request::Arrive { client, names } => arrive(from, client, names, desk),
+            Request::Forget { client, names } => {
+                let keys = vec![key(&names.own)];
+                let arguments = vec![client.text().to_vec()];
+                desk.command(Command::Run { script: &FORGET, keys, arguments });
+            }
+        }
     }
 
     /// Redis has answered, or has not ([`Reply::Failed`]).
-    pub(super) fn handle_reply(&mut self, awaited: Awaited, _reply: &Reply, _desk: &mut Desk) {
-        match awaited {}
+    pub(super) fn handle_reply(&mut self, awaited: Awaited, reply: &Reply, desk: &mut Desk) {
+        let Awaited::Arrive { shard, client, names } = awaited;
+        let Reply::List(items) = reply else { return tell(shard, News::Failed { client }, desk) };
+        match items.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
+            [b"met", other] => match ClientId::parse(other).map(|other| (other, desk.maker(other))) {
+                Some((partner, Maker::Here | Maker::Neighbour(_))) => {
+                    tell(shard, News::Met { client, partner }, desk);
+                }
+                // Its entry is gone. Whoever is there in spite of that arrives again when the hosts find each other.
+                Some((_, Maker::Gone(_) | Maker::Unreached(_) | Maker::Foreign)) | None => {
+                    arrive(shard, client, names, desk);
+                }
+            },
+            [b"waits", before] => {
+                let before = ClientId::parse(before).filter(|before| *before != client);
+                if let Some((before, Maker::Neighbour(host))) = before.map(|id| (id, desk.maker(id))) {
+                    let letter = Letter { to: before, from: client, what: What::Replaced };
+                    desk.write(host, before.shard(), &super::Letter::Pipes(letter));
+                }
+                tell(shard, News::Waits { client }, desk);
+            }
+            _ => tell(shard, News::Failed { client }, desk),
+        }
     }
 
     /// A channel is subscribed, for the first time or again.
@@ -45,22 +173,25 @@ impl Pipes {
         false
     }
 
-    /// Another host's shard or cluster has written to this host's cluster.
-    pub(super) fn handle_letter(&mut self, _from: HostId, letter: Letter, _desk: &mut Desk) {
-        match letter {}
-    }
+    /// Another host's shard or cluster has written to this host's cluster. All letters are for shards.
+    pub(super) fn handle_letter(&mut self, _from: HostId, _letter: Letter, _desk: &mut Desk) {}
 
-    /// A relation to another host has begun.
+    /// A relation to another host has begun. The shards hear of it too.
     pub(super) fn handle_host_found(&mut self, _host: HostId, _desk: &mut Desk) {}
 
-    /// A relation to another host has ended. It may begin again; after [`Why::is_final`] it will not.
+    /// A relation to another host has ended. It may begin again; after [`Why::is_final`] it will not. The shards hear of
+    /// it too.
     pub(super) fn handle_host_gone(&mut self, _host: HostId, _why: Why, _desk: &mut Desk) {}
 
     /// Redis can be worked with from now on ([`Desk::is_up`]). It may be another one than before, or empty.
-    pub(super) fn handle_up(&mut self, _desk: &mut Desk) {}
+    pub(super) fn handle_up(&mut self, desk: &mut Desk) {
+        desk.mail_all(&FromCluster::Pipes(News::Up));
+    }
 
     /// Redis cannot be worked with. What it was asked has failed, or will.
-    pub(super) fn handle_down(&mut self, _desk: &mut Desk) {}
+    pub(super) fn handle_down(&mut self, desk: &mut Desk) {
+        desk.mail_all(&FromCluster::Pipes(News::Down));
+    }
 
     /// Of some ids that were unreached it is known now who made them.
     pub(super) fn handle_roll(&mut self, _desk: &mut Desk) {}
@@ -72,11 +203,34 @@ impl Pipes {
     pub(super) fn handle_shutdown(&mut self, _desk: &mut Desk) {}
 }
 
+fn arrive(shard: ShardIndex, client: ClientId, names: Names, desk: &mut Desk) {
+    let keys = vec![key(&names.own), key(&names.other)];
+    let command = Command::Run { script: &ARRIVE, keys, arguments: vec![client.text().to_vec()] };
+    desk.ask(desk::Awaited::Pipes(Awaited::Arrive { shard, client, names }), command);
+}
+
+fn key(name: &[u8]) -> Vec<u8> {
+    [b"parlor:pipe:", name].concat()
+}
+
+fn tell(shard: ShardIndex, news: News, desk: &mut Desk) {
+    desk.mail(shard, FromCluster::Pipes(news));
+}
+
 impl Letter {
     /// Bytes that it refers to.
     #[must_use]
     pub(super) fn len(&self) -> usize {
-        match *self {}
+        match &self.what {
+            What::Chunk { bytes, .. } => bytes.len(),
+            What::Ask
+            | What::Joined
+            | What::Refused
+            | What::Again
+            | What::Replaced
+            | What::Credit(_)
+            | What::End(_) => 0,
+        }
     }
 }
 
@@ -84,13 +238,53 @@ impl News {
     /// Bytes that it refers to.
     #[must_use]
     pub(super) fn len(&self) -> usize {
-        match *self {}
+        match self {
+            Self::Up | Self::Down | Self::Met { .. } | Self::Waits { .. } | Self::Failed { .. } => 0,
+        }
     }
 }
 
+/// The kinds of letters.
+mod kind {
+    pub(super) const ASK: u8 = 1;
+    pub(super) const JOINED: u8 = 2;
+    pub(super) const REFUSED: u8 = 3;
+    pub(super) const AGAIN: u8 = 4;
+    pub(super) const REPLACED: u8 = 5;
+    pub(super) const CHUNK: u8 = 6;
+    pub(super) const CREDIT: u8 = 7;
+    pub(super) const CLOSED: u8 = 8;
+    pub(super) const FINISHED: u8 = 9;
+    pub(super) const RESET: u8 = 10;
+    pub(super) const LOST: u8 = 11;
+}
+
 /// Writes a letter.
-pub(super) fn put(_bytes: &mut Vec<u8>, letter: &Letter) {
-    match *letter {}
+pub(super) fn put(bytes: &mut Vec<u8>, letter: &Letter) {
+    bytes.put_u128(letter.to.to_bits());
+    bytes.put_u128(letter.from.to_bits());
+    bytes.put_u8(match &letter.what {
+        What::Ask => kind::ASK,
+        What::Joined => kind::JOINED,
+        What::Refused => kind::REFUSED,
+        What::Again => kind::AGAIN,
+        What::Replaced => kind::REPLACED,
+        What::Chunk { .. } => kind::CHUNK,
+        What::Credit(_) => kind::CREDIT,
+        What::End(How::Closed) => kind::CLOSED,
+        What::End(How::Finished) => kind::FINISHED,
+        What::End(How::Reset) => kind::RESET,
+        What::End(How::Lost) => kind::LOST,
+    });
+    match &letter.what {
+        What::Chunk { number, bytes: chunk } => {
+            bytes.put_u64(*number);
+            bytes.put_u32(chunk.len() as u32);
+            bytes.put_slice(chunk);
+        }
+        What::Credit(credit) => bytes.put_u32(*credit),
+        _ => {}
+    }
 }
 
 /// Reads a letter.
@@ -98,5 +292,23 @@ pub(super) fn put(_bytes: &mut Vec<u8>, letter: &Letter) {
 /// # Errors
 /// It does not follow the layout.
 pub(super) fn take(reader: &mut Reader) -> Result<Letter, Error> {
-    reader.u8().and_then(|kind| Err(Error::UnknownKind(kind)))
+    let (to, from) = (reader.client()?, reader.client()?);
+    let what = match reader.u8()? {
+        kind::ASK => What::Ask,
+        kind::JOINED => What::Joined,
+        kind::REFUSED => What::Refused,
+        kind::AGAIN => What::Again,
+        kind::REPLACED => What::Replaced,
+        kind::CHUNK => What::Chunk { number: reader.u64()?, bytes: reader.bytes(PIPE_CHUNK_BYTES_MAX)? },
+        kind::CREDIT => What::Credit(u32::from_be_bytes(reader.take()?)),
+        kind::CLOSED => What::End(How::Closed),
+        kind::FINISHED => What::End(How::Finished),
+        kind::RESET => What::End(How::Reset),
+        kind::LOST => What::End(How::Lost),
+        kind => return Err(Error::UnknownKind(kind)),
+    };
+    Ok(Letter { to, from, what })
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,34 @@ impl End {
     pub fn is_raw(&self) -> bool {
         self.key.is_raw
     }
+
+    /// What other hosts know this end and its partner's by.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let Key { low, high, .. } = &*self.key;
+        let (me, other) = if self.side == Side::High { (high, low) } else { (low, high) };
+        Names { own: self.name(me, other), other: self.name(other, me) }
+    }
+
+    /// The kind, and each part with its length before it: ids and documents may hold anything.
+    fn name(&self, me: &[u8], other: &[u8]) -> Box<[u8]> {
+        let mut name = if self.key.is_raw { b"raw:".to_vec() } else { b"ws:".to_vec() };
+        for (part, end) in [(me, "/"), (other, "/"), (&self.key.document, "")] {
+            name.extend_from_slice(format!("{}:", part.len()).as_bytes());
+            name.extend_from_slice(part);
+            name.extend_from_slice(end.as_bytes());
+        }
+        name.into()
+    }
+}
+
+/// What other hosts know the two ends of a pipe by. They are the same if both ids are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// This end.
+    pub own: Box<[u8]>,
+    /// Its partner's.
+    pub other: Box<[u8]>,
 }
 
 /// What becomes of an end that connects.
@@ -159,6 +187,23 @@ impl Pipes {
                 Outcome::Held { replaced: None }
             }
         }
+    }
+
+    /// An end waits again that was held before. If another is held in its place by now, that is the later one, and this
+    /// one is replaced.
+    pub fn handle_return(&mut self, end: &End, me: ClientId, now_ms: u64) -> Outcome {
+        match self.held.get(&end.key) {
+            Some(held) if held.side == end.side && end.side != Side::Either => {
+                Outcome::Held { replaced: Some(me) }
+            }
+            Some(_) | None => self.handle_connect(end, me, now_ms),
+        }
+    }
+
+    /// Whether this end is held.
+    #[must_use]
+    pub fn is_held(&self, end: &End, me: ClientId) -> bool {
+        self.held.get(&end.key).is_some_and(|held| held.client == me)
     }
 
     /// A held end leaves. Harmless for one that is not held any more.
@@ -285,6 +330,34 @@ mod tests {
         pipes.handle_leave(&end("A", "C"), b);
         assert_eq!(pipes.poll_expired(u64::MAX - 1), None);
         assert!(pipes.is_empty());
+    }
+
+    #[test]
+    fn who_returns_makes_way_for_who_came_later() {
+        let [a, b, c] = clients();
+        let mut pipes = pipes();
+        assert_eq!(pipes.handle_return(&end("A", "B"), a, 0), WAITS);
+        pipes.handle_leave(&end("A", "B"), a);
+        pipes.handle_connect(&end("A", "B"), b, 0);
+        assert_eq!(pipes.handle_return(&end("A", "B"), a, 0), Outcome::Held { replaced: Some(a) });
+        assert!(pipes.is_held(&end("A", "B"), b) && !pipes.is_held(&end("A", "B"), a));
+        assert_eq!(pipes.handle_return(&end("B", "A"), c, 0), Outcome::Joined { partner: b });
+        pipes.handle_connect(&end("A", "A"), a, 0);
+        assert_eq!(pipes.handle_return(&end("A", "A"), b, 0), Outcome::Joined { partner: a });
+    }
+
+    #[test]
+    fn names_say_which_end_of_which_pipe() {
+        let names = |me: &str, other: &str, document: &str, is_raw| {
+            End::new(me.as_bytes(), other.as_bytes(), document.as_bytes(), is_raw).names()
+        };
+        let (a, b) = (names("A", "B", "doc", false), names("B", "A", "doc", false));
+        assert_eq!((&*a.own, &*a.other), (&b"ws:1:A/1:B/3:doc"[..], &b"ws:1:B/1:A/3:doc"[..]));
+        assert_eq!((a.own.clone(), a.other), (b.other, b.own));
+        assert_ne!(names("A", "B", "doc", true).own, a.own);
+        assert_ne!(names("A/1:B", "C", "", false).own, names("A", "B/1:C", "", false).own);
+        let same = names("A", "A", "doc", false);
+        assert_eq!(same.own, same.other);
     }
 
     #[test]

@@ -33,10 +33,14 @@ impl Shard {
     /// There is no memory for this client.
     pub(super) fn doom_busy(&mut self, slot: Slot) {
         self.counters.server_busy.add(1);
+        self.doom_again_later(slot, "server busy");
+    }
+
+    /// Has a client closed soon so that it comes again; a raw end, which no code can be said to, is reset.
+    pub(super) fn doom_again_later(&mut self, slot: Slot, reason: &'static str) {
         let stage = self.clients.at(slot).map(|client| &client.stage);
         let must_reset = matches!(stage, Some(Stage::Open(dialect)) if dialect.is_raw());
-        let (code, reason) = (Some(CloseCode::TryAgainLater), "server busy");
-        self.doom_as(Doomed { slot, code, reason, must_reset });
+        self.doom_as(Doomed { slot, code: Some(CloseCode::TryAgainLater), reason, must_reset });
     }
 
     fn doom_as(&mut self, doomed: Doomed) {

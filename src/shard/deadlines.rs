@@ -30,6 +30,7 @@ impl Shard {
         }
         self.handle_dialect_time();
         self.retry_registrations();
+        self.retry_pipes();
         self.deliver_local();
     }
 

@@ -3,7 +3,7 @@
 mod directory;
 mod introductions;
 mod pairing;
-mod pipes;
+pub(super) mod pipes;
 mod rendezvous;
 mod rooms;
 
@@ -34,6 +34,8 @@ pub(super) struct Neighbours {
     rendezvous: rendezvous::Asked,
     /// What is to be registered of introductions.
     introductions: introductions::Registrar,
+    /// What is kept of pipes.
+    pipes: pipes::Afar,
 }
 
 impl Shard {

@@ -6,6 +6,7 @@
 
 use super::clients::Stage;
 use super::dialects::Dialect;
+use super::neighbours::pipes::Distant;
 use super::pausing::Reason;
 use super::{Event, Shard};
 use crate::buffers::Exhausted;
@@ -27,21 +28,25 @@ pub(super) enum Parting {
 
 /// Where one end of a pipe stands.
 #[derive(Debug)]
-enum Standing {
+pub(super) enum Standing {
     /// Its partner has not come; this is kept for it, as it will go onto the wire.
     Held(Vec<u8>),
     /// It is joined with this one.
     Joined(ClientId),
+    /// It is joined with one of another host.
+    Distant(Box<Distant>),
 }
 
 /// One end of a pipe.
 #[derive(Debug)]
 pub struct Pipe {
-    end: End,
-    standing: Standing,
+    pub(super) end: End,
+    pub(super) standing: Standing,
+    /// While it is held: who of another host was asked to be its partner.
+    pub(super) asking: Option<ClientId>,
     stream: Stream,
     /// A raw end's partner has ended its stream: ours to it ends when the outbox is empty.
-    must_finish: bool,
+    pub(super) must_finish: bool,
     /// Our stream to a raw end has ended.
     has_finished: bool,
     /// The partner waits until there is room in this end's outbox.
@@ -55,6 +60,7 @@ impl Pipe {
         Self {
             end,
             standing,
+            asking: None,
             stream: Stream::default(),
             must_finish: false,
             has_finished: false,
@@ -69,12 +75,29 @@ impl Pipe {
         self.end.is_raw()
     }
 
-    /// The other end.
+    /// The other end, if it is on this shard.
     #[must_use]
     pub fn partner(&self) -> Option<ClientId> {
         match self.standing {
-            Standing::Held(_) => None,
+            Standing::Held(_) | Standing::Distant(_) => None,
             Standing::Joined(partner) => Some(partner),
+        }
+    }
+
+    /// Its half of a pipe to another host.
+    pub(super) fn distant(&mut self) -> Option<&mut Distant> {
+        match &mut self.standing {
+            Standing::Distant(distant) => Some(distant),
+            Standing::Held(_) | Standing::Joined(_) => None,
+        }
+    }
+
+    /// Where what it says is kept while it cannot go on.
+    fn kept(&mut self) -> Option<&mut Vec<u8>> {
+        match &mut self.standing {
+            Standing::Held(kept) => Some(kept),
+            Standing::Distant(distant) => Some(&mut distant.unsent),
+            Standing::Joined(_) => None,
         }
     }
 
@@ -100,6 +123,7 @@ impl Shard {
                 if let Some((old, _)) = replaced.and_then(|old| self.clients.find(old)) {
                     self.doom(old, None, "");
                 }
+                self.enter_pipe_of_all(slot);
             }
             Outcome::Joined { partner } => {
                 let pipe = Pipe::new(end, Standing::Joined(partner));
@@ -119,6 +143,7 @@ impl Shard {
     fn join(&mut self, slot: Slot, me: ClientId, partner: ClientId) {
         self.counters.pipes_joined.add(1);
         let Some((partner_slot, pipe)) = self.find_pipe(partner) else { return self.doom(slot, None, "") };
+        let end = pipe.end.clone();
         let Standing::Held(kept) = std::mem::replace(&mut pipe.standing, Standing::Joined(me)) else {
             return;
         };
@@ -129,17 +154,41 @@ impl Shard {
         }
         self.pause_if_full(partner_slot, slot);
         self.resume(partner_slot, Reason::Hold);
+        self.forget_pipe(partner, &end);
+        self.read_from_pipe(partner_slot);
+    }
+
+    /// Joins two ends that were both held.
+    pub(super) fn join_held(&mut self, slot: Slot, partner: ClientId) {
+        let Some(me) = self.clients.at(slot).map(|client| client.id) else { return };
+        let Some(pipe) = self.pipe_at(slot) else { return };
+        let (end, standing) = (pipe.end.clone(), Standing::Joined(partner));
+        let Standing::Held(kept) = std::mem::replace(&mut pipe.standing, standing) else { return };
+        self.tables.pipes.handle_leave(&end, me);
+        self.forget_pipe(me, &end);
+        let Some((partner_slot, other)) = self.find_pipe(partner) else { return self.doom(slot, None, "") };
+        let other_end = other.end.clone();
+        self.tables.pipes.handle_leave(&other_end, partner);
+        let appended = self.append_to_pipe(partner_slot, &kept);
+        self.buffers.release(kept);
+        if appended.is_err() {
+            self.doom_busy(partner_slot);
+        }
+        self.pause_if_full(slot, partner_slot);
+        self.resume(slot, Reason::Hold);
+        self.join(slot, me, partner);
+        self.read_from_pipe(slot);
     }
 
     /// The pipe of a client, if it is at the end of one.
-    fn pipe_at(&mut self, slot: Slot) -> Option<&mut Pipe> {
+    pub(super) fn pipe_at(&mut self, slot: Slot) -> Option<&mut Pipe> {
         match &mut self.clients.at(slot)?.stage {
             Stage::Open(Dialect::Pipe(pipe)) => Some(pipe),
             _ => None,
         }
     }
 
-    fn find_pipe(&mut self, id: ClientId) -> Option<(Slot, &mut Pipe)> {
+    pub(super) fn find_pipe(&mut self, id: ClientId) -> Option<(Slot, &mut Pipe)> {
         let (slot, client) = self.clients.find(id)?;
         match &mut client.stage {
             Stage::Open(Dialect::Pipe(pipe)) => Some((slot, pipe)),
@@ -154,7 +203,7 @@ impl Shard {
     }
 
     /// Appends finished bytes to an outbox, past its bound.
-    fn append_to_pipe(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), Exhausted> {
+    pub(super) fn append_to_pipe(&mut self, slot: Slot, bytes: &[u8]) -> Result<(), Exhausted> {
         let Some(client) = self.clients.at(slot) else { return Ok(()) };
         if !bytes.is_empty() && !client.is_doomed {
             client.outbox.reserve(bytes.len(), &mut self.buffers)?;
@@ -166,6 +215,9 @@ impl Shard {
 
     /// Bytes came from the end of a pipe.
     pub(super) fn handle_pipe_bytes(&mut self, slot: Slot, input: &mut [u8]) {
+        if self.clients.at(slot).is_some_and(|client| client.paused.has(Reason::Answer)) {
+            return self.hold(slot, input);
+        }
         let Some(pipe) = self.pipe_at(slot) else { return };
         let is_raw = pipe.is_raw();
         match self.partner_of(slot) {
@@ -184,7 +236,11 @@ impl Shard {
                 } else {
                     self.pass_frames(slot, None, input);
                 }
-                self.pause_if_kept_enough(slot);
+                if self.pipe_at(slot).is_some_and(|pipe| pipe.distant().is_some()) {
+                    self.send_chunks(slot);
+                } else {
+                    self.pause_if_kept_enough(slot);
+                }
             }
         }
     }
@@ -244,9 +300,9 @@ impl Shard {
                 None => Ok(()),
             },
             None => match self.clients.at(slot).map(|client| &mut client.stage) {
-                Some(Stage::Open(Dialect::Pipe(pipe))) => match &mut pipe.standing {
-                    Standing::Held(kept) => self.buffers.reserve(kept, len),
-                    Standing::Joined(_) => Ok(()),
+                Some(Stage::Open(Dialect::Pipe(pipe))) => match pipe.kept() {
+                    Some(kept) => self.buffers.reserve(kept, len),
+                    None => Ok(()),
                 },
                 _ => Ok(()),
             },
@@ -268,7 +324,7 @@ impl Shard {
                 self.mark_dirty(partner);
             }
             None => {
-                if let Some(Pipe { standing: Standing::Held(kept), .. }) = self.pipe_at(slot) {
+                if let Some(kept) = self.pipe_at(slot).and_then(Pipe::kept) {
                     kept.extend_from_slice(header);
                     kept.extend_from_slice(payload);
                 }
@@ -293,7 +349,10 @@ impl Shard {
     fn keep(&mut self, slot: Slot, input: &[u8]) {
         let Some(client) = self.clients.at(slot) else { return };
         let Stage::Open(Dialect::Pipe(pipe)) = &mut client.stage else { return };
-        let Standing::Held(kept) = &mut pipe.standing else { return };
+        if pipe.distant().is_some() {
+            self.counters.pipe_bytes.add(input.len() as u64);
+        }
+        let Some(kept) = pipe.kept() else { return };
         match self.buffers.reserve(kept, input.len()) {
             Ok(()) => kept.extend_from_slice(input),
             Err(Exhausted) => self.doom_busy(slot),
@@ -341,6 +400,7 @@ impl Shard {
         if let (true, Some(partner)) = (is_awaited, self.partner_of(slot)) {
             self.resume(partner, Reason::Partner);
         }
+        self.return_credit(slot);
         self.settle();
     }
 
@@ -371,6 +431,11 @@ impl Shard {
         if !self.pipe_at(slot).is_some_and(|pipe| pipe.is_raw()) {
             return false;
         }
+        if self.pipe_at(slot).is_some_and(|pipe| pipe.distant().is_some()) {
+            self.finish_distant(slot);
+            self.deliver_local();
+            return true;
+        }
         let Some(partner) = self.partner_of(slot) else { return false };
         self.pause(slot, Reason::Ended);
         if let Some(pipe) = self.pipe_at(partner) {
@@ -381,7 +446,14 @@ impl Shard {
     }
 
     /// Both halves of a raw pipe have ended: that is all.
-    fn end_if_both_finished(&mut self, slot: Slot) {
+    pub(super) fn end_if_both_finished(&mut self, slot: Slot) {
+        if let Some(pipe) = self.pipe_at(slot)
+            && pipe.has_finished
+            && pipe.distant().is_some_and(|distant| distant.has_said_end())
+        {
+            self.part(slot);
+            return self.cut(slot);
+        }
         let Some(partner) = self.partner_of(slot) else { return };
         if !self.pipe_at(partner).is_some_and(|pipe| pipe.has_finished) {
             return;
@@ -401,7 +473,9 @@ impl Shard {
             Standing::Held(kept) => {
                 self.buffers.release(kept);
                 self.tables.pipes.handle_leave(&pipe.end, me);
+                self.forget_pipe(me, &pipe.end);
             }
+            Standing::Distant(distant) => self.leave_distant(me, distant, parting),
             Standing::Joined(partner) => {
                 let Some((slot, other)) = self.find_pipe(partner) else { return };
                 // Nobody is left to be told when this one leaves.

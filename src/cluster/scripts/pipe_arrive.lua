@@ -1,0 +1,12 @@
+-- Takes the end that waits for this one, or has this one wait; returns whom it has met, or whom it has replaced.
+local other = redis.call('GET', KEYS[2])
+if other and other ~= ARGV[1] then
+  redis.call('DEL', KEYS[2])
+  if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('DEL', KEYS[1])
+  end
+  return {'met', other}
+end
+local before = redis.call('GET', KEYS[1]) or ''
+redis.call('SET', KEYS[1], ARGV[1])
+return {'waits', before}
