@@ -130,6 +130,8 @@ impl Directory {
     pub(super) fn handle_subscribed(&mut self, channel: &[u8], desk: &mut Desk) {
         if channel == LIST {
             self.published = 0;
+            // What was published before may have been by a Redis that has lost it.
+            self.waiting.retain(|waiting| !matches!(waiting, Waiting::Change(_)));
             self.read(desk);
         }
     }

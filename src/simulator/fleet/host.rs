@@ -277,6 +277,9 @@ impl Host {
     }
 
     fn handle(&mut self, happening: Happening, now_ms: u64) {
+        if let Some(print) = self.trace {
+            print(format_args!("{now_ms} host {} is told {happening}", self.id));
+        }
         match happening {
             Happening::Connected(connection) => self.cluster.handle_connected(connection, now_ms),
             Happening::Disconnected(connection) => self.cluster.handle_disconnected(connection, now_ms),

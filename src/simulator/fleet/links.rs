@@ -16,6 +16,17 @@ pub(super) enum Happening {
     Push(Vec<u8>, Vec<u8>),
 }
 
+impl std::fmt::Display for Happening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Reply(token, reply) => write!(f, "{token:?} {}", said(reply)),
+            Self::Subscribed(channel) => write!(f, "subscribed {}", channel.escape_ascii()),
+            Self::Push(channel, payload) => write!(f, "{}: {}", channel.escape_ascii(), payload.escape_ascii()),
+            Self::Connected(_) | Self::Disconnected(_) => write!(f, "{self:?}"),
+        }
+    }
+}
+
 /// Something that is under way until a time.
 type Late<T> = VecDeque<(u64, T)>;
 
