@@ -259,7 +259,10 @@ fn two_at_once_on_two_hosts_meet(setup: Setup) {
 
 fn many_on_three_hosts_all_find_a_partner(setup: Setup) {
     let redis = Redis::start();
-    let hosts = servers(setup, 3, &redis, &[("REQUEUE_ON_PARTNER_LEAVE", "false")]);
+    // Some of them with several shards: clients on any of them.
+    let setups = [setup, Setup::EPOLL_4, Setup::IO_URING_2];
+    let hosts = setups.map(|setup| server(setup, &redis, &[("REQUEUE_ON_PARTNER_LEAVE", "false")]));
+    hosts.iter().for_each(|host| host.wait_for_metric("parlor_hosts", 2));
     let mut clients: Vec<Client> = (0..30).map(|at| Client::connect(&hosts[at % 3])).collect();
     for round in 0..10 {
         for client in &mut clients {

@@ -113,7 +113,7 @@ pub enum Letter {
 }
 
 /// What a reply is awaited for.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Awaited {
     /// Whom the waiter meets, by the number of the question.
     Meeting(u64),

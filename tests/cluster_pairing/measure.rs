@@ -9,13 +9,22 @@ use crate::{AVAILABLE, servers, sum};
 
 const TIME: Duration = Duration::from_secs(10);
 const LEAVE: &str = r#"{"type":"leave"}"#;
-const CLIENTS_PER_HOST: usize = 20;
 
-/// Clients that wait, are matched, leave and wait again, as fast as they can; on 1, 2 and 3 hosts.
+/// One who runs, until this goes out of scope.
+struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Clients that wait, are matched, leave and wait again, as fast as they can; on 1, 2 and 3 hosts. With one client on each
+/// all partners are on another host.
 #[test]
 #[ignore = "a measurement: cargo test --release --test cluster_pairing -- --ignored --nocapture"]
 fn commands_per_match() {
-    for count in 1..=3 {
+    for (count, clients) in [(1, 20), (2, 20), (3, 20), (2, 1), (3, 1)] {
         let redis = Redis::start();
         let hosts = servers(Setup::EPOLL_1, count, &redis, &[("REQUEUE_ON_PARTNER_LEAVE", "false")]);
         let names = [
@@ -26,17 +35,17 @@ fn commands_per_match() {
         ];
         let before = names.map(|name| sum(&hosts, name));
         let start = Instant::now();
-        let running = AtomicUsize::new(count * CLIENTS_PER_HOST);
+        let running = AtomicUsize::new(count * clients);
         std::thread::scope(|scope| {
-            for at in 0..count * CLIENTS_PER_HOST {
+            for at in 0..count * clients {
                 let (mut client, running) = (Client::connect(&hosts[at % count]), &running);
                 scope.spawn(move || {
+                    let _running = Running(running);
                     while start.elapsed() < TIME {
                         client.send(AVAILABLE);
                         while matched(&client.next("matched")).is_none() {}
                         client.send(LEAVE);
                     }
-                    running.fetch_sub(1, Ordering::Relaxed);
                 });
             }
             // The last one finds a partner as well.
@@ -44,10 +53,10 @@ fn commands_per_match() {
             while running.load(Ordering::Relaxed) > 0 {
                 if start.elapsed() >= TIME {
                     last.send(AVAILABLE);
-                    last.drain();
-                    last.send(LEAVE);
                 }
-                std::thread::sleep(Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(100));
+                last.send(LEAVE);
+                last.drain();
             }
         });
         let mut after = names.map(|name| sum(&hosts, name));
@@ -55,7 +64,7 @@ fn commands_per_match() {
         let [told, distant, commands, pairing] = after;
         let matches = told as f64 / 2.0;
         println!(
-            "{count} hosts: {:.0} matches a second, {:.2} % of them over hosts; {:.3} commands a match, {:.3} of them \
+            "{count} hosts, {clients} clients on each: {:.0} matches a second, {:.2} % of them over hosts; {:.3} commands a match, {:.3} of them \
              of the list",
             matches / TIME.as_secs_f64(),
             100.0 * distant as f64 / matches,

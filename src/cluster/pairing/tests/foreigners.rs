@@ -87,7 +87,7 @@ fn a_foreign_waiter_is_told_when_our_side_has_been_looked_at() {
     host.frame(foreign, room, r#"{"x": 1.50}"#);
     assert_eq!(host.published(), [envelope(foreign, r#"{"x": 1.50}"#)]);
     // Nothing for whom it is not the partner of.
-    host.frame(foreign, super::super::RoomId::new(&mut Entropy::from_seed([4; 32])), "{}");
+    host.frame(foreign, RoomId::new(&mut Entropy::from_seed([4; 32])), "{}");
     host.frame(id(ELSEWHERE, 8), room, "{}");
     host.note(Note::PartnerLeft { room, to: foreign });
     assert_eq!(host.published(), [envelope(foreign, PARTNER_LEFT)]);
@@ -232,12 +232,12 @@ fn nonsense_and_what_is_for_others_is_ignored() {
 fn what_may_be_lost_ends_it() {
     let foreign = id(ELSEWHERE, 7);
     let mut host = Host::connected();
-    let room = host.partners(1, foreign);
-    host.frame(foreign, room, "{}");
+    let ended = host.partners(1, foreign);
+    host.frame(foreign, ended, "{}");
     let (token, _) = host.published.remove(0);
     host.cluster.handle_reply(token, &Reply::Failed, host.now_ms);
     host.drain();
-    assert_eq!(host.told(), [left(1, room)]);
+    assert_eq!(host.told(), [left(1, ended)]);
     host.assert_quiet();
     // All of it, when Redis goes.
     let first = host.partners(1, foreign);
@@ -252,7 +252,7 @@ fn what_may_be_lost_ends_it() {
     host.note(Note::Accepted { room: offered, older, newer: waiter(HERE, 2) });
     assert_eq!(host.told(), [declined(2)]);
     let partner = id(HERE, 3);
-    host.note(Note::Matched { room: super::foreigners::room(), partner, newer });
-    assert_eq!(host.told(), [left(3, super::foreigners::room())]);
+    host.note(Note::Matched { room: room(), partner, newer });
+    assert_eq!(host.told(), [left(3, room())]);
     host.assert_quiet();
 }

@@ -1,7 +1,7 @@
 //! The scripts, against a real Redis.
 
 #[path = "../../../../tests/support/redis.rs"]
-#[allow(dead_code, reason = "the black-box tests use the rest")]
+#[allow(dead_code, clippy::duplicate_mod, reason = "other tests have it as well, and use the rest")]
 mod support;
 
 use support::{Redis, Value};
