@@ -279,6 +279,7 @@ fn nobody_else_says_that_one_of_ours_comes_or_goes() {
     let message = Message {
         to: wallet,
         from: extension,
+        number: 1,
         connection: CONNECTION,
         role: Role::Extension,
         frame: Bytes::from_static(b"\x81\x02hi"),
@@ -286,14 +287,19 @@ fn nobody_else_says_that_one_of_ours_comes_or_goes() {
     for letter in [
         Letter::JustConnected { to: wallet, who: other },
         Letter::Disconnected { to: wallet, gone: other },
-        Letter::Message(message),
-        Letter::Answer { to: wallet, is_sent: true },
+        Letter::Message(Message { from: other, ..message.clone() }),
+        Letter::Answer { to: wallet, number: 1, is_sent: true },
     ] {
         world.forge(1, 0, letter);
     }
     world.run();
     assert_eq!(world.told(0, wallet), [""; 0]);
     assert_eq!(world.hosts[0].metrics.counters.rendezvous_ignored.value(), 7);
+    // A message to a shard that is not there did not arrive.
+    world.forge(1, 0, Letter::Message(message));
+    world.run();
+    let refused = Letter::Answer { to: extension, number: 1, is_sent: false };
+    assert_eq!(world.hosts[1].letters, [(world.hosts[0].id, refused)]);
     // Who is not there says so.
     world.forge(1, 0, Letter::JustConnected { to: other, who: extension });
     world.forge(1, 0, Letter::Disconnected { to: other, gone: extension });
@@ -311,7 +317,7 @@ fn a_message_to_a_foreign_client_is_confirmed_when_it_is_published() {
     let wallet = world.arrive(0, Role::Wallet);
     world.run();
     let send = |world: &mut World, target: &[u8], payload: Bytes| {
-        world.request(0, Request::Message { from: wallet, target: target.into(), payload });
+        world.request(0, Request::Message { from: wallet, number: 7, target: target.into(), payload });
     };
     send(&mut world, FOREIGN.as_bytes(), Bytes::from_static(b"data"));
     let (key, member) = (set(Role::Extension).into_bytes(), FOREIGN.as_bytes().to_vec());
@@ -514,7 +520,7 @@ fn without_public_layouts_there_are_no_channels_and_no_strangers() {
     assert_eq!(world.members(&private(Role::Wallet)), [text(wallet)]);
     assert!(!world.sets.contains_key(set(Role::Wallet).as_bytes()));
     let target = FOREIGN.as_bytes().into();
-    world.request(0, Request::Message { from: wallet, target, payload: Bytes::from_static(b"x") });
+    world.request(0, Request::Message { from: wallet, number: 7, target, payload: Bytes::from_static(b"x") });
     assert_eq!(world.hosts[0].answers, [(wallet, false)]);
     world.leave(1, extension);
     world.leave(0, wallet);
@@ -532,6 +538,7 @@ fn letters_are_read_as_they_were_written() {
         Letter::Message(Message {
             to,
             from: who,
+            number: 1 << 40,
             connection: CONNECTION,
             role,
             frame: Bytes::from_static(b"\x81\x02hi"),
@@ -544,8 +551,8 @@ fn letters_are_read_as_they_were_written() {
         Letter::Disconnected { to, gone: who },
         message(Role::Wallet),
         message(Role::Extension),
-        Letter::Answer { to, is_sent: true },
-        Letter::Answer { to, is_sent: false },
+        Letter::Answer { to, number: 5, is_sent: true },
+        Letter::Answer { to, number: 5, is_sent: false },
     ];
     for letter in letters {
         let bytes = mail_of(&letter);
@@ -560,7 +567,7 @@ fn letters_are_read_as_they_were_written() {
             assert_ne!(letter_in(&changed).as_ref(), Ok(&letter), "changed at {at}");
         }
     }
-    let mut bytes = mail_of(&Letter::Answer { to, is_sent: true });
+    let mut bytes = mail_of(&Letter::Answer { to, number: 5, is_sent: true });
     *bytes.last_mut().expect("not empty") = 2;
     assert_eq!(letter_in(&bytes), Err(Error::UnknownFlags(2)));
     let mut bytes = mail_of(&Letter::Call);
