@@ -10,6 +10,7 @@ use crate::cluster::{Command, codec};
 use crate::id::Slot;
 use crate::limits::{
     FOREIGN_ID_BYTES_MAX, PUBLISHED_BYTES_MAX, RENDEZVOUS_ASKED_MAX, RENDEZVOUS_HELD_BYTES_MAX,
+    RENDEZVOUS_KNOWN_MAX,
 };
 
 const FOREIGN: &str = "a \"foreign\" one";
@@ -508,6 +509,44 @@ fn many_are_registered_again_in_turns() {
     }
     assert!(most > 0 && most <= RENDEZVOUS_ASKED_MAX, "{most}");
     assert_eq!(world.members(&set(Role::Wallet)).len(), 3 * RENDEZVOUS_ASKED_MAX);
+}
+
+#[test]
+fn so_many_that_have_left_are_remembered_and_no_more() {
+    let mut world = World::new(1, false, 21);
+    let clients: Vec<ClientId> =
+        (0..RENDEZVOUS_LEAVING_MAX + 3).map(|_| world.arrive(0, Role::Wallet)).collect();
+    world.run();
+    world.disconnect(0);
+    clients.iter().for_each(|client| world.leave(0, *client));
+    world.connect(0);
+    world.run();
+    assert_eq!(world.members(&format!("parlor:rendezvous:{}", set(Role::Wallet))).len(), 3);
+    // Nobody is there who could have them, which the next one to look finds out.
+    let extension = world.arrive(0, Role::Extension);
+    world.run();
+    assert_eq!(world.members(&format!("parlor:rendezvous:{}", set(Role::Wallet))).len(), 0);
+    assert_eq!(world.told(0, extension), [""; 0]);
+}
+
+#[test]
+fn so_many_counterparts_are_remembered_and_no_more() {
+    let mut world = World::new(1, true, 22);
+    let (first, second) = (world.arrive(0, Role::Wallet), world.arrive(0, Role::Wallet));
+    world.run();
+    let mut hear = |client: ClientId, text: String| {
+        let now_ms = world.now_ms;
+        world.hosts[0].cluster.handle_push(&client.text(), &text.into(), now_ms);
+        world.hosts[0].drain(now_ms);
+        world.told(0, client).len()
+    };
+    for count in 0..RENDEZVOUS_KNOWN_MAX {
+        assert_eq!(hear(first, notice("JustConnected", &count.to_string())), 1);
+    }
+    assert_eq!(hear(second, notice("JustConnected", "one more")), 0);
+    assert_eq!(hear(second, notice("Disconnected", "one more")), 0);
+    assert_eq!(hear(first, notice("Disconnected", "0")), 1);
+    assert_eq!(hear(second, notice("JustConnected", "one more")), 1);
 }
 
 #[test]
