@@ -128,6 +128,9 @@ pub const RENDEZVOUS_LEAVING_MAX: usize = 1 << 17;
 /// Bytes of messages that wait until Redis has said whether their foreign targets are there. A message that would pass
 /// it finds its target missing; one alone always passes.
 pub const RENDEZVOUS_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Whoever waits for what became of a message is told that its target is missing after so many milliseconds: only a host
+/// that is not what it seems leaves one without an answer for as long.
+pub const RENDEZVOUS_ANSWER_MS: u64 = 10_000;
 /// Longest id of a client that is none of ours, in bytes. Longer ones are nobody's.
 pub const FOREIGN_ID_BYTES_MAX: usize = 128;
 /// Longest message that is published to a rendezvous client, in bytes. Longer ones are ignored, and so is what is longer
@@ -347,6 +350,8 @@ const _: () = assert!(2 * PAIRING_REMINDER_MS < TICK_MS && PAIRING_ASK_MS < PAIR
 const _: () = assert!(HOST_PROOF_MS <= HOST_WEDGED_MS, "who is wedged is not ready");
 const _: () = assert!(HOST_FRAME_BYTES_MAX + HOST_MAIL_BYTES < REDIS_COMMAND_BYTES_MAX);
 const _: () = assert!(RENDEZVOUS_RENEWAL_MS < RENDEZVOUS_EXPIRY_S * 1_000);
+const _: () =
+    assert!(2 * REDIS_REPLY_MS_MAX < RENDEZVOUS_ANSWER_MS && 2 * HOST_SILENCE_MS < RENDEZVOUS_ANSWER_MS);
 const _: () = assert!(RENDEZVOUS_ASKED_MAX < REDIS_COMMANDS_MAX);
 const _: () = assert!(
     Limits::outbox_bytes_max_for(Limits::MESSAGE_BYTES_MAX) < Limits::SHARD_BUFFER_BYTES,

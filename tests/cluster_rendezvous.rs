@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
+use parlor::id::{ClientId, Entropy, ShardIndex, Slot};
 use support::dialects::Peer;
 use support::redis::{Redis, Value};
 use support::{Server, Setup, is_uuid_v4, on_each_driver, wait_until};
@@ -245,6 +246,8 @@ fn whoever_is_not_there_is_missing(setup: Setup) {
     let mut second = open_alone(&there, &redis, &key(1), WALLET);
     extension.peer.expect(&just(&second.id));
     second.peer.expect(&already(&extension.id));
+    let host = ClientId::parse(extension.id.as_bytes()).expect("an id of ours").host();
+    let no_shard = ClientId::new(host, ShardIndex(200), Slot(0), &mut Entropy::from_seed([1; 32]));
     let nobody = [
         wallet.id.clone(),
         // Of its own role.
@@ -255,6 +258,7 @@ fn whoever_is_not_there_is_missing(setup: Setup) {
         "11111111-2222-4333-8444-555555555555".into(),
         format!("{}{}", &extension.id[..19], "-000000000000"),
         extension.id.to_uppercase(),
+        String::from_utf8(no_shard.text().to_vec()).expect("ASCII"),
         "anything".into(),
         "x".repeat(100_000),
         String::new(),

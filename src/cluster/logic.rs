@@ -312,7 +312,9 @@ impl Cluster {
 
     /// A letter has come: for a shard, or for us.
     fn handle_letter(&mut self, from: HostId, to: ShardIndex, letter: Letter) {
-        if to != CLUSTER {
+        // A message to a shard that is not there is answered all the same: its sender waits for it.
+        let is_nowhere = to.position() >= self.desk.shards && matches!(letter, Letter::Rendezvous(_));
+        if to != CLUSTER && !is_nowhere {
             return self.desk.mail(to, FromCluster::Letter(from, letter));
         }
         match letter {

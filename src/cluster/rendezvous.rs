@@ -62,6 +62,8 @@ pub enum Request {
     Message {
         /// The sender.
         from: ClientId,
+        /// For the answer.
+        number: u64,
         /// The target's id, at most [`crate::limits::FOREIGN_ID_BYTES_MAX`] long.
         target: Box<[u8]>,
         /// What the target is to get, as JSON.
@@ -90,6 +92,8 @@ pub enum News {
     Answer {
         /// The sender.
         to: ClientId,
+        /// The number of the message.
+        number: u64,
         /// Whether its target is there, and it was published.
         is_sent: bool,
     },
@@ -112,9 +116,9 @@ pub(super) enum Awaited {
     /// The next step of a client's record.
     Step(ClientId),
     /// Whether the target of a message is in its set.
-    Target { from: ClientId, target: Box<[u8]>, payload: Bytes },
-    /// That this client's message was published.
-    Published(ClientId),
+    Target { from: ClientId, number: u64, target: Box<[u8]>, payload: Bytes },
+    /// That this client's message with this number was published.
+    Published(ClientId, u64),
 }
 
 /// What this host's cluster knows of it.
@@ -151,7 +155,9 @@ impl Rendezvous {
         match request {
             Request::Arrived { client, connection, role } => self.arrive(client, connection, role, desk),
             Request::Left { client } => self.leave(client, desk),
-            Request::Message { from, target, payload } => self.send(from, target, payload, desk),
+            Request::Message { from, number, target, payload } => {
+                self.send(from, number, target, payload, desk);
+            }
         }
     }
 
@@ -162,10 +168,12 @@ impl Rendezvous {
                 self.handle_step(client, reply, desk);
                 self.take_turns(desk);
             }
-            Awaited::Target { from, target, payload } => {
-                self.handle_target(from, &target, payload, reply, desk);
+            Awaited::Target { from, number, target, payload } => {
+                self.held_bytes -= payload.len();
+                let is_there = *reply == Reply::Integer(1);
+                self.handle_target((from, number), &target, payload, is_there, desk);
             }
-            Awaited::Published(from) => self.answer(from, *reply != Reply::Failed, desk),
+            Awaited::Published(from, number) => self.answer(from, number, *reply != Reply::Failed, desk),
         }
     }
 
@@ -202,6 +210,9 @@ impl Rendezvous {
             Letter::JustConnected { to, who } if who.host() == from => self.meet_newcomer(to, who, desk),
             Letter::Disconnected { to, gone } if gone.host() == from => {
                 self.part_from(to, &gone.text(), None, desk);
+            }
+            Letter::Message(message) if message.from.host() == from => {
+                self.refuse_message(&message, desk);
             }
             // They are for shards, or speak for a client of another host.
             Letter::JustConnected { .. }

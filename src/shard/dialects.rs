@@ -320,6 +320,7 @@ impl Shard {
         self.apply(NOBODY, &mut actions, &[]);
         self.actions = actions;
         self.counters.rooms.set(self.tables.rooms.len() as u64);
+        self.handle_rendezvous_time();
     }
 
     /// An open client leaves its dialect: it is not there for anybody any more. Its stage is set by the caller.

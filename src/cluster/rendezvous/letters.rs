@@ -33,6 +33,8 @@ pub enum Letter {
     Answer {
         /// The sender of the message.
         to: ClientId,
+        /// The number of the message.
+        number: u64,
         /// Whether it is in the target's outbox.
         is_sent: bool,
     },
@@ -45,6 +47,8 @@ pub struct Message {
     pub to: ClientId,
     /// The sender.
     pub from: ClientId,
+    /// For the answer.
+    pub number: u64,
     /// The sender's connection id.
     pub connection: [u8; 64],
     /// The sender's role.
@@ -88,8 +92,9 @@ pub(super) fn put(bytes: &mut Vec<u8>, letter: &Letter) {
         Letter::Heard => bytes.put_u8(kind::HEARD),
         Letter::JustConnected { to, who } => put_two(bytes, kind::JUST_CONNECTED, *to, *who),
         Letter::Disconnected { to, gone } => put_two(bytes, kind::DISCONNECTED, *to, *gone),
-        Letter::Message(Message { to, from, connection, role, frame }) => {
+        Letter::Message(Message { to, from, number, connection, role, frame }) => {
             put_two(bytes, kind::MESSAGE, *to, *from);
+            bytes.put_u64(*number);
             bytes.put_slice(connection);
             bytes.put_u8(match role {
                 Role::Wallet => WALLET,
@@ -98,9 +103,10 @@ pub(super) fn put(bytes: &mut Vec<u8>, letter: &Letter) {
             bytes.put_u32(frame.len() as u32);
             bytes.put_slice(frame);
         }
-        Letter::Answer { to, is_sent } => {
+        Letter::Answer { to, number, is_sent } => {
             bytes.put_u8(kind::ANSWER);
             bytes.put_u128(to.to_bits());
+            bytes.put_u64(*number);
             bytes.put_u8(u8::from(*is_sent));
         }
     }
@@ -122,6 +128,7 @@ pub(super) fn take(reader: &mut Reader) -> Result<Letter, Error> {
         kind::MESSAGE => Letter::Message(Message {
             to: reader.client()?,
             from: reader.client()?,
+            number: reader.u64()?,
             connection: reader.take()?,
             role: match reader.u8()? {
                 WALLET => Role::Wallet,
@@ -132,6 +139,7 @@ pub(super) fn take(reader: &mut Reader) -> Result<Letter, Error> {
         }),
         kind::ANSWER => Letter::Answer {
             to: reader.client()?,
+            number: reader.u64()?,
             is_sent: match reader.u8()? {
                 0 => false,
                 1 => true,

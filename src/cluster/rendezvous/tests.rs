@@ -10,6 +10,7 @@ use crate::cluster::{Command, codec};
 use crate::id::Slot;
 use crate::limits::{
     FOREIGN_ID_BYTES_MAX, PUBLISHED_BYTES_MAX, RENDEZVOUS_ASKED_MAX, RENDEZVOUS_HELD_BYTES_MAX,
+    RENDEZVOUS_KNOWN_MAX,
 };
 
 const FOREIGN: &str = "a \"foreign\" one";
@@ -279,6 +280,7 @@ fn nobody_else_says_that_one_of_ours_comes_or_goes() {
     let message = Message {
         to: wallet,
         from: extension,
+        number: 1,
         connection: CONNECTION,
         role: Role::Extension,
         frame: Bytes::from_static(b"\x81\x02hi"),
@@ -286,14 +288,19 @@ fn nobody_else_says_that_one_of_ours_comes_or_goes() {
     for letter in [
         Letter::JustConnected { to: wallet, who: other },
         Letter::Disconnected { to: wallet, gone: other },
-        Letter::Message(message),
-        Letter::Answer { to: wallet, is_sent: true },
+        Letter::Message(Message { from: other, ..message.clone() }),
+        Letter::Answer { to: wallet, number: 1, is_sent: true },
     ] {
         world.forge(1, 0, letter);
     }
     world.run();
     assert_eq!(world.told(0, wallet), [""; 0]);
     assert_eq!(world.hosts[0].metrics.counters.rendezvous_ignored.value(), 7);
+    // A message to a shard that is not there did not arrive.
+    world.forge(1, 0, Letter::Message(message));
+    world.run();
+    let refused = Letter::Answer { to: extension, number: 1, is_sent: false };
+    assert_eq!(world.hosts[1].letters, [(world.hosts[0].id, refused)]);
     // Who is not there says so.
     world.forge(1, 0, Letter::JustConnected { to: other, who: extension });
     world.forge(1, 0, Letter::Disconnected { to: other, gone: extension });
@@ -311,7 +318,7 @@ fn a_message_to_a_foreign_client_is_confirmed_when_it_is_published() {
     let wallet = world.arrive(0, Role::Wallet);
     world.run();
     let send = |world: &mut World, target: &[u8], payload: Bytes| {
-        world.request(0, Request::Message { from: wallet, target: target.into(), payload });
+        world.request(0, Request::Message { from: wallet, number: 7, target: target.into(), payload });
     };
     send(&mut world, FOREIGN.as_bytes(), Bytes::from_static(b"data"));
     let (key, member) = (set(Role::Extension).into_bytes(), FOREIGN.as_bytes().to_vec());
@@ -505,6 +512,44 @@ fn many_are_registered_again_in_turns() {
 }
 
 #[test]
+fn so_many_that_have_left_are_remembered_and_no_more() {
+    let mut world = World::new(1, false, 21);
+    let clients: Vec<ClientId> =
+        (0..RENDEZVOUS_LEAVING_MAX + 3).map(|_| world.arrive(0, Role::Wallet)).collect();
+    world.run();
+    world.disconnect(0);
+    clients.iter().for_each(|client| world.leave(0, *client));
+    world.connect(0);
+    world.run();
+    assert_eq!(world.members(&format!("parlor:rendezvous:{}", set(Role::Wallet))).len(), 3);
+    // Nobody is there who could have them, which the next one to look finds out.
+    let extension = world.arrive(0, Role::Extension);
+    world.run();
+    assert_eq!(world.members(&format!("parlor:rendezvous:{}", set(Role::Wallet))).len(), 0);
+    assert_eq!(world.told(0, extension), [""; 0]);
+}
+
+#[test]
+fn so_many_counterparts_are_remembered_and_no_more() {
+    let mut world = World::new(1, true, 22);
+    let (first, second) = (world.arrive(0, Role::Wallet), world.arrive(0, Role::Wallet));
+    world.run();
+    let mut hear = |client: ClientId, text: String| {
+        let now_ms = world.now_ms;
+        world.hosts[0].cluster.handle_push(&client.text(), &text.into(), now_ms);
+        world.hosts[0].drain(now_ms);
+        world.told(0, client).len()
+    };
+    for count in 0..RENDEZVOUS_KNOWN_MAX {
+        assert_eq!(hear(first, notice("JustConnected", &count.to_string())), 1);
+    }
+    assert_eq!(hear(second, notice("JustConnected", "one more")), 0);
+    assert_eq!(hear(second, notice("Disconnected", "one more")), 0);
+    assert_eq!(hear(first, notice("Disconnected", "0")), 1);
+    assert_eq!(hear(second, notice("JustConnected", "one more")), 1);
+}
+
+#[test]
 fn without_public_layouts_there_are_no_channels_and_no_strangers() {
     let mut world = World::new(2, false, 16);
     let private = |role| format!("parlor:rendezvous:{}", set(role));
@@ -514,7 +559,7 @@ fn without_public_layouts_there_are_no_channels_and_no_strangers() {
     assert_eq!(world.members(&private(Role::Wallet)), [text(wallet)]);
     assert!(!world.sets.contains_key(set(Role::Wallet).as_bytes()));
     let target = FOREIGN.as_bytes().into();
-    world.request(0, Request::Message { from: wallet, target, payload: Bytes::from_static(b"x") });
+    world.request(0, Request::Message { from: wallet, number: 7, target, payload: Bytes::from_static(b"x") });
     assert_eq!(world.hosts[0].answers, [(wallet, false)]);
     world.leave(1, extension);
     world.leave(0, wallet);
@@ -532,6 +577,7 @@ fn letters_are_read_as_they_were_written() {
         Letter::Message(Message {
             to,
             from: who,
+            number: 1 << 40,
             connection: CONNECTION,
             role,
             frame: Bytes::from_static(b"\x81\x02hi"),
@@ -544,8 +590,8 @@ fn letters_are_read_as_they_were_written() {
         Letter::Disconnected { to, gone: who },
         message(Role::Wallet),
         message(Role::Extension),
-        Letter::Answer { to, is_sent: true },
-        Letter::Answer { to, is_sent: false },
+        Letter::Answer { to, number: 5, is_sent: true },
+        Letter::Answer { to, number: 5, is_sent: false },
     ];
     for letter in letters {
         let bytes = mail_of(&letter);
@@ -560,7 +606,7 @@ fn letters_are_read_as_they_were_written() {
             assert_ne!(letter_in(&changed).as_ref(), Ok(&letter), "changed at {at}");
         }
     }
-    let mut bytes = mail_of(&Letter::Answer { to, is_sent: true });
+    let mut bytes = mail_of(&Letter::Answer { to, number: 5, is_sent: true });
     *bytes.last_mut().expect("not empty") = 2;
     assert_eq!(letter_in(&bytes), Err(Error::UnknownFlags(2)));
     let mut bytes = mail_of(&Letter::Call);

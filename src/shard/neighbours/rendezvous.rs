@@ -13,7 +13,7 @@ use crate::buffers::Transit;
 use crate::cluster::rendezvous::{Letter, Message, News, Request};
 use crate::cluster::{self, ToCluster};
 use crate::id::{ClientId, HostId, Slot};
-use crate::limits::HOST_FRAME_BYTES_MAX;
+use crate::limits::{HOST_FRAME_BYTES_MAX, RENDEZVOUS_ANSWER_MS};
 use crate::protocol::rendezvous::{Place, outcome};
 use crate::protocol::{self, Part};
 use crate::shard::Shard;
@@ -26,10 +26,17 @@ use crate::wire::frame::{Opcode, ServerHeader};
 
 /// The clients of this shard that wait for what became of a message.
 #[derive(Debug, Default)]
-pub(super) struct Asked(BTreeMap<ClientId, Question>);
+pub(super) struct Asked {
+    questions: BTreeMap<ClientId, Question>,
+    /// The number of the next message; none is used twice.
+    next_number: u64,
+}
 
 #[derive(Debug)]
 struct Question {
+    /// Of the message.
+    number: u64,
+    since_ms: u64,
     /// The host that was written to; none if the cluster was asked.
     host: Option<HostId>,
     /// The value of the message's `requestId`, on the shard's budget.
@@ -42,7 +49,7 @@ impl Shard {
         match news {
             News::Deliver { to, payload } => self.deliver_notice(to, &payload),
             News::DeliverPublished { to, payload } => self.deliver_published(to, &payload),
-            News::Answer { to, is_sent } => self.conclude(to, None, is_sent),
+            News::Answer { to, number, is_sent } => self.conclude(to, None, number, is_sent),
         }
     }
 
@@ -50,7 +57,7 @@ impl Shard {
     pub(super) fn receive_rendezvous_letter(&mut self, from: HostId, letter: Letter) {
         match letter {
             Letter::Message(message) if message.from.host() == from => self.receive_far_message(&message),
-            Letter::Answer { to, is_sent } => self.conclude(to, Some(from), is_sent),
+            Letter::Answer { to, number, is_sent } => self.conclude(to, Some(from), number, is_sent),
             // They are for the cluster, or speak for a client of another host.
             Letter::Message(_)
             | Letter::Call
@@ -65,11 +72,24 @@ impl Shard {
 
     /// Another host is gone, with all its clients: what was sent to them did not arrive.
     pub(super) fn lose_rendezvous_host(&mut self, host: HostId) {
-        let is_there = |(_, question): &(&ClientId, &Question)| question.host == Some(host);
-        let waiting: Vec<ClientId> =
-            self.neighbours.rendezvous.0.iter().filter(is_there).map(|(client, _)| *client).collect();
-        for client in waiting {
-            self.conclude(client, Some(host), false);
+        self.give_up(|question| question.host == Some(host));
+    }
+
+    /// Time has passed: who has waited for too long is told that nobody is there.
+    pub(in crate::shard) fn handle_rendezvous_time(&mut self) {
+        let now_ms = self.now_ms;
+        self.give_up(|question| now_ms.saturating_sub(question.since_ms) >= RENDEZVOUS_ANSWER_MS);
+    }
+
+    fn give_up(&mut self, is_lost: impl Fn(&Question) -> bool) {
+        let questions = &self.neighbours.rendezvous.questions;
+        let lost: Vec<_> = questions
+            .iter()
+            .filter(|(_, question)| is_lost(question))
+            .map(|(client, question)| (*client, question.host, question.number))
+            .collect();
+        for (client, host, number) in lost {
+            self.conclude(client, host, number, false);
         }
     }
 
@@ -81,7 +101,7 @@ impl Shard {
 
     /// Tells the cluster that a client has left. What it has asked is not answered any more.
     pub(in crate::shard) fn say_rendezvous_left(&mut self, client: ClientId) {
-        if let Some(question) = self.neighbours.rendezvous.0.remove(&client) {
+        if let Some(question) = self.neighbours.rendezvous.questions.remove(&client) {
             self.buffers.release(question.request_id);
         }
         self.ask_rendezvous(Request::Left { client });
@@ -114,7 +134,11 @@ impl Shard {
         };
         match self.post_far(slot, target, charge, header.as_bytes().len()) {
             Some((from, host)) => {
-                self.neighbours.rendezvous.0.insert(from, Question { host, request_id });
+                let asked = &mut self.neighbours.rendezvous;
+                let number = asked.next_number;
+                asked.next_number += 1;
+                let question = Question { number, since_ms: self.now_ms, host, request_id };
+                asked.questions.insert(from, question);
                 self.await_answer(slot);
             }
             None => self.buffers.release(request_id),
@@ -135,15 +159,16 @@ impl Shard {
         let Stage::Open(Dialect::Rendezvous(state)) = &client.stage else { return None };
         let connection = state.connection();
         let role = self.tables.rendezvous.role_of(from)?;
-        let frame = charge.bytes().clone();
+        let (frame, number) = (charge.bytes().clone(), self.neighbours.rendezvous.next_number);
         let to = ClientId::parse(target).filter(|to| self.neighbours.relations.contains_key(&to.host()));
         if let Some(to) = to {
-            let message = Message { to, from, connection, role, frame };
+            let message = Message { to, from, number, connection, role, frame };
             let letter = cluster::Letter::Rendezvous(Letter::Message(message));
             self.post_letter(to.host(), to.shard(), letter, Some(charge));
         } else {
             let payload = frame.slice(payload_start..);
-            let mail = ToCluster::Rendezvous(Request::Message { from, target: target.into(), payload });
+            let target = target.into();
+            let mail = ToCluster::Rendezvous(Request::Message { from, number, target, payload });
             self.router.post_to_cluster(Parcel { mail, charge: Some(charge) }, &mut self.buffers);
         }
         Some((from, to.map(ClientId::host)))
@@ -180,7 +205,7 @@ impl Shard {
 
     /// A client of another host has sent a message to one that is here, or is not.
     fn receive_far_message(&mut self, message: &Message) {
-        let Message { to, from, connection, role, frame } = message;
+        let Message { to, from, number, connection, role, frame } = message;
         let is_there = self.tables.rendezvous.is_at(*to, connection, role.other());
         let slot = self.at_rendezvous(*to).filter(|_| is_there);
         if let Some(slot) = slot {
@@ -188,16 +213,17 @@ impl Shard {
             self.send_distant(slot, frame);
         }
         let is_sent = slot.and_then(|slot| self.clients.at(slot)).is_some_and(|client| !client.is_doomed);
-        let answer = cluster::Letter::Rendezvous(Letter::Answer { to: *from, is_sent });
+        let answer = cluster::Letter::Rendezvous(Letter::Answer { to: *from, number: *number, is_sent });
         // Without the relation the sender is told by its end.
         self.post_letter(from.host(), from.shard(), answer, None);
     }
 
-    /// It is known what became of a client's message, from whom it was asked.
-    fn conclude(&mut self, client: ClientId, from: Option<HostId>, is_sent: bool) {
-        let asked = &mut self.neighbours.rendezvous.0;
-        if asked.get(&client).is_none_or(|question| question.host != from) {
-            // The client has left, or it is not theirs to say.
+    /// It is known what became of a client's message, from the host that was written to or else from the cluster.
+    fn conclude(&mut self, client: ClientId, from: Option<HostId>, number: u64, is_sent: bool) {
+        let asked = &mut self.neighbours.rendezvous.questions;
+        let is_this = |question: &Question| question.host == from && question.number == number;
+        if !asked.get(&client).is_some_and(is_this) {
+            // The client has left, it is too late, or it is not theirs to say.
             return self.counters.letters_ignored.add(u64::from(from.is_some()));
         }
         let Some(question) = asked.remove(&client) else { return };

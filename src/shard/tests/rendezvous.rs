@@ -3,7 +3,7 @@
 use super::*;
 use crate::cluster::rendezvous::{Letter, Message, News, Request};
 use crate::cluster::{self, FromCluster, Relation, ToCluster};
-use crate::limits::{COPY_MAX, HOST_FRAME_BYTES_MAX};
+use crate::limits::{COPY_MAX, HOST_FRAME_BYTES_MAX, RENDEZVOUS_ANSWER_MS};
 use crate::protocol::rendezvous::Role;
 
 const CONNECTION: [u8; 64] = [b'c'; 64];
@@ -140,7 +140,8 @@ fn nothing_is_read_until_a_message_is_answered() {
     assert_eq!(texts(&mut one, wallet), [confirmation("1"), missing("2")]);
     let client = id_of(&mut one, wallet);
     let asked = said(&mut one);
-    let [ToCluster::Rendezvous(Request::Message { from, target: named, payload })] = &asked[..] else {
+    let [ToCluster::Rendezvous(Request::Message { from, number, target: named, payload })] = &asked[..]
+    else {
         panic!("{asked:?}")
     };
     assert_eq!((*from, &**named), (client, b"foreign".as_slice()));
@@ -150,7 +151,8 @@ fn nothing_is_read_until_a_message_is_answered() {
         text_of(client)
     );
     assert_eq!(payload, &data, "as JSON, without a header");
-    let answer = |is_sent| FromCluster::Rendezvous(News::Answer { to: client, is_sent });
+    let number = *number;
+    let answer = |is_sent| FromCluster::Rendezvous(News::Answer { to: client, number, is_sent });
     one.handle_cluster_mail(answer(true), 0);
     carry(&mut one, &mut other);
     carry(&mut other, &mut one);
@@ -174,7 +176,7 @@ fn a_host_that_is_gone_has_not_got_the_message() {
     // The cluster says whether it is there again.
     say(&mut one, wallet, &message("2", &target, "p"));
     assert!(matches!(said(&mut one)[..], [ToCluster::Rendezvous(Request::Message { .. })]));
-    let answer = News::Answer { to: id_of(&mut one, wallet), is_sent: false };
+    let answer = News::Answer { to: id_of(&mut one, wallet), number: 1, is_sent: false };
     one.handle_cluster_mail(FromCluster::Rendezvous(answer), 0);
     assert_eq!(texts(&mut one, wallet), [missing("2")]);
 }
@@ -190,6 +192,7 @@ fn only_who_is_there_in_the_other_role_gets_a_message() {
     let good = Message {
         to,
         from,
+        number: 3,
         connection: CONNECTION,
         role: Role::Wallet,
         frame: b"\x81\x02{}".as_slice().into(),
@@ -206,7 +209,7 @@ fn only_who_is_there_in_the_other_role_gets_a_message() {
         let [ToCluster::Letter { to: HostId(1), shard: ShardIndex(0), letter, .. }] = &answers[..] else {
             panic!("{answers:?}")
         };
-        let answer = Letter::Answer { to: from, is_sent: expected };
+        let answer = Letter::Answer { to: from, number: 3, is_sent: expected };
         assert_eq!(*letter, cluster::Letter::Rendezvous(answer));
     }
     assert_eq!((texts(&mut other, extension).len(), texts(&mut other, second).len()), (1, 0));
@@ -230,14 +233,37 @@ fn nobody_but_the_host_that_was_asked_answers() {
     find(&mut one, 3);
     let (from, target) = (id_of(&mut one, wallet), text_of(id_of(&mut other, extension)));
     say(&mut one, wallet, &message("1", &target, "p"));
-    let answer = Letter::Answer { to: from, is_sent: true };
+    let answer = Letter::Answer { to: from, number: 0, is_sent: true };
     one.handle_cluster_mail(letter(3, answer.clone()), 0);
-    one.handle_cluster_mail(FromCluster::Rendezvous(News::Answer { to: from, is_sent: true }), 0);
+    one.handle_cluster_mail(letter(2, Letter::Answer { to: from, number: 1, is_sent: true }), 0);
+    let of_cluster = News::Answer { to: from, number: 0, is_sent: true };
+    one.handle_cluster_mail(FromCluster::Rendezvous(of_cluster), 0);
     assert_eq!(texts(&mut one, wallet), [""; 0]);
     one.handle_cluster_mail(letter(2, answer.clone()), 0);
     one.handle_cluster_mail(letter(2, answer), 0);
     assert_eq!(texts(&mut one, wallet), [confirmation("1")]);
-    assert_eq!(one.counters().letters_ignored.value(), 2);
+    assert_eq!(one.counters().letters_ignored.value(), 3);
+}
+
+#[test]
+fn nobody_waits_for_an_answer_for_ever() {
+    let (mut one, wallet, mut other, extension) = pair();
+    let target = text_of(id_of(&mut other, extension));
+    say(&mut one, wallet, &message("1", &target, "p"));
+    one.handle_tick(RENDEZVOUS_ANSWER_MS - 1);
+    assert_eq!(texts(&mut one, wallet), [""; 0]);
+    one.handle_tick(RENDEZVOUS_ANSWER_MS);
+    assert_eq!(texts(&mut one, wallet), [missing("1")]);
+    // What comes after all is not for the next one.
+    say(&mut one, wallet, &message("2", &target, "p"));
+    carry(&mut one, &mut other);
+    for mail in said(&mut other) {
+        let ToCluster::Letter { letter, .. } = mail else { panic!("{mail:?}") };
+        let is_late =
+            matches!(letter, cluster::Letter::Rendezvous(Letter::Answer { number: 0, is_sent: true, .. }));
+        one.handle_cluster_mail(FromCluster::Letter(HostId(2), letter), RENDEZVOUS_ANSWER_MS);
+        assert_eq!(texts(&mut one, wallet).is_empty(), is_late);
+    }
 }
 
 #[test]

@@ -437,7 +437,9 @@ impl Host {
                 let text = String::from_utf8(payload.to_vec()).expect("UTF-8");
                 self.told.entry(to).or_default().push(text);
             }
-            FromCluster::Rendezvous(News::Answer { to, is_sent }) => self.answers.push((to, is_sent)),
+            FromCluster::Rendezvous(News::Answer { to, number: 7, is_sent }) => {
+                self.answers.push((to, is_sent))
+            }
             FromCluster::Letter(from, cluster::Letter::Rendezvous(letter)) => {
                 self.letters.push((from, letter));
             }
