@@ -211,3 +211,6 @@ impl Desk {
         self.outputs.pop_front()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,6 +1,7 @@
 //! One shard, or two joined by hand: bytes in, bytes and mail out.
 
 mod neighbours;
+mod pipes;
 
 use super::*;
 use crate::limits::CLOSE_DEADLINE_MS;
