@@ -215,3 +215,6 @@ impl Desk {
         self.outputs.pop_front()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

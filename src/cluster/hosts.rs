@@ -274,6 +274,11 @@ impl Hosts {
         self.peers.contains_key(&host)
     }
 
+    /// The hosts that there is a relation to.
+    pub fn all_found(&self) -> impl Iterator<Item = HostId> {
+        self.peers.iter().filter(|(_, peer)| peer.is_found).map(|(host, _)| *host)
+    }
+
     /// Whether we have listened for so long that every host that is there is known.
     #[must_use]
     pub fn hears_all(&self) -> bool {

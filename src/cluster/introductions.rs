@@ -30,10 +30,8 @@ use replies::{Registered, encode_acquaintance, parse_partner, parse_registered};
 
 /// KEYS: the peers, the acquaintances, the peer's documents. ARGV: id, client, scope, acquaintance, whether it takes the
 /// id from whoever has it, whether the documents are all, most bytes of names to return, number of documents to add,
-/// these, documents to take away.
+/// hosts whose peers can be introduced, documents to add, documents to take away.
 static REGISTER: Script = Script { source: include_str!("scripts/introduction_register.lua") };
-/// KEYS: the peers, the acquaintances. ARGV: id; then of each other its id, whether it is over one document, the document.
-static REMEMBER: Script = Script { source: include_str!("scripts/introduction_remember.lua") };
 /// KEYS: as of [`REGISTER`]. ARGV: id, client.
 static LEAVE: Script = Script { source: include_str!("scripts/introduction_leave.lua") };
 /// KEYS: the peers, the acquaintances. ARGV: id.
@@ -216,7 +214,7 @@ impl Introductions {
                 let Registration { client, id, takes, .. } = &*registration;
                 let awaited =
                     Awaited::Register { shard: from, client: *client, id: Arc::clone(id), takes: *takes };
-                desk.ask(desk::Awaited::Introductions(awaited), register(&registration));
+                desk.ask(desk::Awaited::Introductions(awaited), register(&registration, desk));
             }
             Request::Leave { client, id } => ask_to_leave(client, id, desk),
             Request::Partner { client, remote } => {
@@ -323,37 +321,24 @@ fn outcome_of(client: ClientId, id: &str, registered: Registered, desk: &mut Des
                 // Who cannot be reached learns of it when it registers its peer again.
                 Some((_, Maker::Here | Maker::Unreached(_) | Maker::Foreign)) | None => {}
             }
-            let meetings = meet(id, meetings, desk);
+            let meetings = meet(meetings, desk);
             Outcome::Done { inherited, acquaintance, meetings }
         }
     }
 }
 
-/// Leaves out whom nobody can be introduced to, and has Redis remember the others: before anybody is told, so that a
-/// short URL counts from then on.
-fn meet(id: &str, meetings: Vec<Meeting>, desk: &mut Desk) -> Vec<Meeting> {
-    let mut arguments = vec![id.as_bytes().to_vec()];
+/// Leaves out whom nobody can be introduced to.
+fn meet(meetings: Vec<Meeting>, desk: &mut Desk) -> Vec<Meeting> {
     let mut met = Vec::new();
     for meeting in meetings {
         match desk.maker(meeting.client) {
-            Maker::Neighbour(_) => {
-                let mut names = meeting.documents.iter();
-                let (first, second) = (names.next().unwrap_or_default().to_vec(), names.next());
-                let is_one = if second.is_none() { b"1" } else { b"0" };
-                arguments.extend([meeting.id.as_bytes().to_vec(), is_one.to_vec(), first]);
-                drop(names);
-                met.push(meeting);
-            }
+            Maker::Neighbour(_) => met.push(meeting),
             Maker::Gone(_) => {
                 desk.command(leave(meeting.client, meeting.id.as_bytes()));
             }
             // They are met when they are found, by both.
             Maker::Here | Maker::Unreached(_) | Maker::Foreign => {}
         }
-    }
-    if !met.is_empty() {
-        let keys = vec![peers(), acquaintances()];
-        desk.command(Command::Run { script: &REMEMBER, keys, arguments });
     }
     met
 }
@@ -377,9 +362,10 @@ fn leave(client: ClientId, id: &[u8]) -> Command {
     }
 }
 
-fn register(registration: &Registration) -> Command {
+fn register(registration: &Registration, desk: &Desk) -> Command {
     let Registration { client, id, takes, is_whole, join, leave, acquaintance, scope } = registration;
     let flag = |is_set: &bool| if *is_set { b"1".to_vec() } else { b"0".to_vec() };
+    let hosts: Vec<String> = desk.hosts.all_found().map(|host| host.to_string()).collect();
     let scope = match scope {
         Scope::Nobody => Vec::new(),
         Scope::One(host) => host.to_string().into_bytes(),
@@ -395,6 +381,7 @@ fn register(registration: &Registration) -> Command {
         flag(is_whole),
         INTRODUCTION_KEYS_BYTES_MAX.to_string().into_bytes(),
         join.iter().count().to_string().into_bytes(),
+        hosts.join(",").into_bytes(),
     ];
     arguments.extend(join.iter().chain(leave.iter()).map(<[u8]>::to_vec));
     Command::Run {

@@ -22,7 +22,7 @@ mod lent;
 mod list;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::{BufMut, Bytes};
 
@@ -31,6 +31,7 @@ use super::desk::{self, Desk};
 use super::hosts::Why;
 use super::{FromCluster, Reply};
 use crate::id::{ClientId, HostId, RoomId, ShardIndex};
+use crate::limits::{PAIRING_LEFTOVERS_MAX, PAIRING_MATCH_MS};
 use crate::protocol::pairing::{Errand, Loan, Note, Waiter};
 use foreign::{Foreigners, SIGNAL_CHANNEL};
 use lent::Lent;
@@ -135,6 +136,9 @@ pub(super) struct Pairing {
     foreigners: Foreigners,
     /// Clients that wait no longer, whose ids may be on the list.
     leftovers: BTreeSet<ClientId>,
+    /// Clients that wait no longer, whose ids somebody else had taken when they were to be taken off, and may put back:
+    /// when it is looked for them once more.
+    strays: VecDeque<(u64, ClientId)>,
     hears_signals: bool,
     is_shutting_down: bool,
 }
@@ -150,6 +154,7 @@ impl Pairing {
             watch: Watch::default(),
             foreigners: Foreigners::default(),
             leftovers: BTreeSet::new(),
+            strays: VecDeque::new(),
             hears_signals: false,
             is_shutting_down: false,
         }
@@ -172,6 +177,7 @@ impl Pairing {
             (Awaited::Meeting(question), reply) => self.handle_met(question, Met::read(reply), desk),
             (Awaited::Removal(question), reply) => self.handle_removed(question, reply, desk),
             (Awaited::Clearance(client), Reply::Failed) => self.leave_over(client),
+            (Awaited::Clearance(client), Reply::Integer(0)) => self.note_stray(client, desk),
             (Awaited::Signal { foreign, room }, Reply::Failed) => {
                 self.foreigners.handle_unpublished(foreign, room, desk);
             }
@@ -245,6 +251,7 @@ impl Pairing {
         while let Some(waiter) = self.watch.poll_expired(desk.now_ms) {
             tell(waiter.client, Note::Declined(waiter), desk);
         }
+        self.clear_strays(desk);
         self.retry(desk);
     }
 
@@ -252,6 +259,24 @@ impl Pairing {
     pub(super) fn handle_shutdown(&mut self, desk: &mut Desk) {
         self.is_shutting_down = true;
         self.take_off(desk);
+    }
+
+    /// Somebody else had taken this one off the list, and may put it back.
+    fn note_stray(&mut self, client: ClientId, desk: &Desk) {
+        if self.strays.len() < PAIRING_LEFTOVERS_MAX {
+            self.strays.push_back((desk.now_ms + PAIRING_MATCH_MS, client));
+        }
+    }
+
+    fn clear_strays(&mut self, desk: &mut Desk) {
+        while let Some((_, client)) = self.strays.pop_front_if(|(due_ms, _)| *due_ms <= desk.now_ms) {
+            // It may wait again.
+            if self.lent.is_none_or(|lent| lent.waiter.client != client) {
+                desk.metrics.counters.pairing_commands.add(1);
+                let command = list::remove(client, desk);
+                desk.command(command);
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod neighbours;
 mod rendezvous;
+mod pipes;
 
 use super::*;
 use crate::limits::CLOSE_DEADLINE_MS;

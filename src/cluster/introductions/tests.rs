@@ -1,43 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::hosts::{Event, Hosts};
-use crate::cluster::{Output, Settings, Token, codec};
+use crate::cluster::desk::tests::{GONE, HERE, desk_alone};
+use crate::cluster::{Output, Token, codec};
 use crate::id::{Entropy, Slot};
-use crate::plant::Planted;
 
-const HERE: HostId = HostId(0x0a);
-const GONE: HostId = HostId(0x0b);
 const SHARD: ShardIndex = ShardIndex(2);
-
-/// The desk of a host with three shards, which has listened for long enough to know who is there: nobody. One other is
-/// on the roll.
-pub(in crate::cluster) fn desk_alone() -> Desk {
-    let settings = Settings {
-        host: HERE,
-        start: 1,
-        shards: 3,
-        has_public_layouts: true,
-        seed: [1; 32],
-        planted: Planted::default(),
-    };
-    let me = codec::Sender { host: HERE, start: 1 };
-    let mut desk = Desk::new(&settings, Hosts::new(me, Planted::default(), 0), Arc::default(), 0);
-    desk.hosts.handle_publishing(true, 0);
-    desk.hosts.handle_subscribed(0);
-    for now_ms in (0..10_000).step_by(500) {
-        desk.now_ms = now_ms;
-        desk.hosts.handle_tick(now_ms);
-        while let Some(event) = desk.hosts.poll_event() {
-            if let Event::Beat(heartbeat) = event {
-                desk.hosts.handle_heartbeat(&heartbeat, now_ms);
-            }
-        }
-    }
-    desk.roll.handle_reply(&[HERE, GONE].map(|host| host.to_string().into_bytes()));
-    desk.is_up = true;
-    desk
-}
 
 fn client(host: HostId) -> ClientId {
     ClientId::new(host, SHARD, Slot(7), &mut Entropy::from_seed([2; 32]))
@@ -105,7 +73,7 @@ fn a_registration_is_one_call() {
     let named: Vec<&[u8]> = vec![b"parlor:peers", b"parlor:acquaintances", b"parlor:peer:me"];
     assert_eq!(*keys, named);
     let id = client(HERE).text();
-    let said: [&[u8]; 11] = [b"me", &id, b"all", b"", b"1", b"0", b"16777216", b"2", b"1", b"", b"2"];
+    let said: [&[u8]; 12] = [b"me", &id, b"all", b"", b"1", b"0", b"16777216", b"2", b"", b"1", b"", b"2"];
     assert_eq!(*arguments, said);
 }
 

@@ -27,7 +27,7 @@ pub(super) enum Stage {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lent {
     loan: Loan,
-    waiter: Waiter,
+    pub(super) waiter: Waiter,
     home: ShardIndex,
     stage: Stage,
     /// When the stage began.

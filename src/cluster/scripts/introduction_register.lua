@@ -1,7 +1,7 @@
 -- Registers a peer; returns who spoke for its id before, what it inherits, and who has documents in common with it.
 local id, client, scope, known = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local takes, whole, bytes_left, added = ARGV[5] == '1', ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
-local here = string.sub(client, 1, 8)
+local here, hosts = string.sub(client, 1, 8), ARGV[9]
 local before = redis.call('HGET', KEYS[1], id) or ''
 local is_other = before ~= '' and before ~= client
 if is_other and not takes then
@@ -19,12 +19,12 @@ elseif whole then
   redis.call('DEL', KEYS[3])
 end
 local position = tonumber(redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')[2] or 0)
-for at = 9, 8 + added do
+for at = 10, 9 + added do
   position = position + 1
   redis.call('ZADD', KEYS[3], 'NX', position, ARGV[at])
   redis.call('SADD', 'parlor:document:' .. ARGV[at], id)
 end
-for at = 9 + added, #ARGV do
+for at = 10 + added, #ARGV do
   redis.call('ZREM', KEYS[3], ARGV[at])
   redis.call('SREM', 'parlor:document:' .. ARGV[at], id)
 end
@@ -59,11 +59,13 @@ end
 for _, other in ipairs(others) do
   local owner, documents = redis.call('HGET', KEYS[1], other), meetings[other]
   local host = owner and string.sub(owner, 1, 8)
-  if owner and host == here and scope == 'all' then
+  local is_meant = owner and (scope == 'all' or scope == host or scope == 'others' and host ~= here)
+  if is_meant and (host == here or string.find(hosts, host, 1, true)) then
     local is_one = #documents == 1
     remember(id, is_one and #other .. ':' .. other .. documents[1] or '+')
     remember(other, is_one and #id .. ':' .. id .. documents[1] or '+')
-  elseif owner and host ~= here and (scope == 'all' or scope == 'others' or scope == host) then
+  end
+  if is_meant and host ~= here then
     reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = other, owner, #documents
     for _, document in ipairs(documents) do
       bytes_left = bytes_left - #document

@@ -43,7 +43,7 @@ impl Keys {
         answer
     }
 
-    /// Keys whose values name this text, other than those about hosts.
+    /// Keys whose values name this text, other than those about hosts, and about rooms, which outlive their members.
     pub(super) fn naming(&self, text: &str) -> Vec<String> {
         let shown = |value: &Value| match value {
             Value::Text(text) => text.escape_ascii().to_string(),
@@ -52,7 +52,7 @@ impl Keys {
             Value::List(list) => joined(list.iter()),
             Value::Sorted(sorted) => joined(sorted.keys()),
         };
-        let others = self.values.iter().filter(|(key, _)| *key != b"parlor:hosts");
+        let others = self.values.iter().filter(|(key, _)| !matches!(key.as_slice(), b"parlor:hosts" | b"parlor:rooms:hosts"));
         let lines = others.map(|(key, value)| format!("{}: {}", key.escape_ascii(), shown(value)));
         lines.filter(|line| line.contains(text)).collect()
     }
