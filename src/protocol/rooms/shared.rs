@@ -115,14 +115,15 @@ impl Rooms {
     ) {
         let Some(shared) = &mut self.shared else { return };
         let wanted = (!is_new).then_some(key.room);
-        shared.count_answered(wanted);
         let Some(wish) = shared.wishes.get_mut(&client) else {
+            shared.count_answered(wanted);
             return self.decline(key, out);
         };
         wish.granted = Some(key);
         self.open(key, now_ms, out);
         let Some(shared) = &mut self.shared else { return };
         shared.greet(key, hosts, out);
+        shared.count_answered(wanted);
         if let Some(room) = shared.find(key) {
             room.arrivals.push(client);
         }
@@ -343,14 +344,13 @@ impl Shared {
         self.rooms.get_mut(&key.room).filter(|room| room.incarnation == key.incarnation)
     }
 
-    /// The hosts of a room are told that there are members here.
+    /// The hosts of a room, those that have come to it meanwhile among them, are told that there are members here.
     fn greet(&mut self, key: Key, hosts: &[HostId], out: &mut Actions) {
         let knocks = self.knocks.iter().filter(|(_, to)| *to == key).map(|(host, _)| *host);
-        let knocks: Vec<HostId> = knocks.filter(|host| self.neighbours.contains(host)).collect();
-        let new: Vec<HostId> = hosts.iter().copied().filter(|host| self.neighbours.contains(host)).collect();
+        let all: BTreeSet<HostId> = hosts.iter().copied().chain(knocks).collect();
+        let there: Vec<HostId> = all.intersection(&self.neighbours).copied().collect();
         let Some(room) = self.find(key) else { return };
-        room.hosts.extend(knocks);
-        for host in new {
+        for host in there {
             if !room.hosts.contains(&host) && room.entering.insert(host) {
                 out.push(Action::RoomNote(host, Note::Enter(key)));
             }
