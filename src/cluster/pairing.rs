@@ -248,7 +248,11 @@ impl Pairing {
 
     /// Time has passed.
     pub(super) fn handle_tick(&mut self, desk: &mut Desk) {
-        while let Some(waiter) = self.watch.poll_expired(desk.now_ms) {
+        while let Some((waiter, is_missing)) = self.watch.poll_expired(desk.now_ms) {
+            if is_missing {
+                // Whoever had it may have put it back.
+                clear(waiter.client, desk);
+            }
             tell(waiter.client, Note::Declined(waiter), desk);
         }
         self.clear_strays(desk);

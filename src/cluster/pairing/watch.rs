@@ -35,14 +35,15 @@ impl Watch {
         if self.watched.get(&client)?.is_missing { self.take(client) } else { None }
     }
 
-    /// The next one that was not matched in time, or was, and whose shard knows better.
-    pub(super) fn poll_expired(&mut self, now_ms: u64) -> Option<Waiter> {
+    /// The next one that was not matched in time, or was, and whose shard knows better; and whether it is missing.
+    pub(super) fn poll_expired(&mut self, now_ms: u64) -> Option<(Waiter, bool)> {
         while let Some((until_ms, client)) =
             self.order.front().copied().filter(|(until_ms, _)| *until_ms <= now_ms)
         {
             self.order.pop_front();
             if self.watched.get(&client).is_some_and(|watched| watched.until_ms == until_ms) {
-                return self.take(client);
+                let watched = self.watched.remove(&client);
+                return watched.map(|watched| (watched.waiter, watched.is_missing));
             }
         }
         None
