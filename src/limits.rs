@@ -160,6 +160,9 @@ pub const PAIRING_MATCH_MS: u64 = 2_000;
 /// Most ids that are kept to be taken off the list when Redis is back. More stay there until somebody takes them, and
 /// finds that they are nobody's.
 pub const PAIRING_LEFTOVERS_MAX: usize = 1_024;
+/// Most ids on the list that a waiter passes over because their hosts cannot be reached at the moment. With one more it
+/// stays off the list until it looks again.
+pub const PAIRING_PASSED_OVER_MAX: usize = 64;
 /// Most matches of foreign servers that wait for a word of our shards. One more is answered by `partner-left`.
 pub const PAIRING_CLAIMS_MAX: usize = 65_536;
 /// Longest name of the directory, in bytes (protocols.md section 3).

@@ -130,6 +130,8 @@ pub(super) enum Awaited {
 #[derive(Debug)]
 pub(super) struct Pairing {
     lent: Option<Lent>,
+    /// Whom it has met and could not ask for.
+    passed_over: BTreeSet<ClientId>,
     /// The number of the next question to Redis: an answer to an old one says nothing about the waiter.
     next_question: u64,
     watch: Watch,
@@ -150,6 +152,7 @@ impl Pairing {
         }
         Self {
             lent: None,
+            passed_over: BTreeSet::new(),
             next_question: 0,
             watch: Watch::default(),
             foreigners: Foreigners::default(),
@@ -295,9 +298,10 @@ fn clear(client: ClientId, desk: &mut Desk) {
     ask(Awaited::Clearance(client), command, desk);
 }
 
-fn put_back(ids: Vec<Vec<u8>>, desk: &mut Desk) {
+/// Puts an id back onto the list.
+fn put_back(id: &[u8], desk: &mut Desk) {
     desk.metrics.counters.pairing_commands.add(1);
-    let command = list::put_back(ids, desk);
+    let command = list::put_back(id, desk);
     desk.command(command);
 }
 

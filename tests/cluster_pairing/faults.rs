@@ -13,6 +13,7 @@ on_each_driver!(
     the_partners_of_a_host_that_dies_find_new_ones,
     the_partners_of_a_host_that_leaves_find_new_ones_at_once,
     the_waiter_of_a_host_that_dies_is_nobodys,
+    the_waiter_of_a_host_that_died_keeps_nobody_apart,
     the_waiter_of_a_host_that_leaves_is_off_the_list,
     a_redis_that_comes_back_empty_is_told_who_waits,
     without_redis_a_host_matches_its_own,
@@ -131,6 +132,27 @@ fn the_waiter_of_a_host_that_dies_is_nobodys(setup: Setup) {
     third.send(AVAILABLE);
     wait_for_list(&redis, &[&third.id.clone()]);
     assert!(hosts[0].metric("parlor_pairing_ids_dropped_total") >= 1);
+}
+
+/// Hosts that start when another has died cannot know yet that it has.
+fn the_waiter_of_a_host_that_died_keeps_nobody_apart(setup: Setup) {
+    let redis = Redis::start();
+    let dying = server(setup, &redis, &[]);
+    let mut ghost = Client::connect(&dying);
+    wait_listed(&redis, &mut ghost);
+    dying.signal(Signal::KILL);
+    let hosts = servers(setup, 2, &redis, &[]);
+    let (mut one, mut other) = (Client::connect(&hosts[0]), Client::connect(&hosts[1]));
+    let start = Instant::now();
+    one.send(AVAILABLE);
+    other.send(AVAILABLE);
+    expect_match(&mut one, &mut other);
+    assert!(start.elapsed() < AT_ONCE + SLACK, "{:?}", start.elapsed());
+    assert_eq!(list(&redis), [ghost.id.clone()], "it may be about to come back");
+    // Whoever comes later finds out that it does not.
+    let mut third = Client::connect(&hosts[0]);
+    third.send(AVAILABLE);
+    wait_for_list(&redis, &[&third.id.clone()]);
 }
 
 fn the_waiter_of_a_host_that_leaves_is_off_the_list(setup: Setup) {

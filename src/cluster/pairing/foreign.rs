@@ -181,7 +181,7 @@ impl Foreigners {
     /// Nothing comes of a match: a foreign client that knows of it is told, another one waits on.
     fn refuse(&self, foreign: ClientId, is_claimed: bool, desk: &mut Desk) {
         if !is_claimed {
-            put_back(vec![foreign.text().to_vec()], desk);
+            put_back(&foreign.text(), desk);
         } else if !self.partners.contains_key(&foreign) {
             desk.publish(SIGNAL_CHANNEL.to_vec(), envelope(foreign, PARTNER_LEFT));
         }

@@ -5,7 +5,7 @@ use super::{Awaited, Letter, News, Pairing, ask, clear, put_back, tell, write};
 use crate::cluster::desk::{Desk, Maker};
 use crate::cluster::{CLUSTER, FromCluster, Letter as AnyLetter, Reply};
 use crate::id::{ClientId, HostId, RoomId, ShardIndex};
-use crate::limits::{PAIRING_ASK_MS, PAIRING_LEFTOVERS_MAX, PAIRING_RETRY_MS};
+use crate::limits::{PAIRING_ASK_MS, PAIRING_LEFTOVERS_MAX, PAIRING_PASSED_OVER_MAX, PAIRING_RETRY_MS};
 use crate::protocol::pairing::{Loan, Note, Waiter};
 
 /// How far the cluster is with a waiter.
@@ -53,7 +53,7 @@ impl Pairing {
             clear(client, desk);
         }
         if self.lent.is_some_and(|lent| lent.stage == Stage::Kept) {
-            self.meet(false, desk);
+            self.look(false, desk);
         }
     }
 
@@ -61,7 +61,7 @@ impl Pairing {
         let (stage, since_ms) = (Stage::Kept, desk.now_ms);
         self.lent =
             Some(Lent { loan, waiter, home, stage, since_ms, is_recalled: false, may_be_listed: false });
-        self.meet(false, desk);
+        self.look(false, desk);
     }
 
     pub(super) fn handle_recall(&mut self, loan: Loan, desk: &mut Desk) {
@@ -91,6 +91,12 @@ impl Pairing {
         }
     }
 
+    /// Looks through the list anew: who could not be asked before perhaps can by now.
+    fn look(&mut self, is_listed: bool, desk: &mut Desk) {
+        self.passed_over.clear();
+        self.meet(is_listed, desk);
+    }
+
     /// Asks Redis whom the waiter meets, if it can be asked. `is_listed`: it should be on the list already.
     fn meet(&mut self, is_listed: bool, desk: &mut Desk) {
         let (can_ask, question) = (self.can_ask(desk), self.draw_question());
@@ -99,7 +105,7 @@ impl Pairing {
         lent.stage = if can_ask { Stage::Meeting(question) } else { Stage::Kept };
         if can_ask {
             lent.may_be_listed = true;
-            let command = list::meet(lent.waiter.client, is_listed, desk);
+            let command = list::meet(lent.waiter.client, is_listed, &self.passed_over, desk);
             ask(Awaited::Meeting(question), command, desk);
         }
     }
@@ -122,7 +128,7 @@ impl Pairing {
         let Some(lent) = self.lent.as_mut().filter(is_meeting) else {
             // Our waiter is gone meanwhile, or meets others.
             if let Some(other) = met.other() {
-                put_back(vec![other.to_vec()], desk);
+                put_back(other, desk);
             }
             return;
         };
@@ -155,7 +161,7 @@ impl Pairing {
                 None => self.drop_met(desk),
             },
             Maker::Neighbour(host) => self.ask_host(host, id, desk),
-            Maker::Unreached(_) => self.put_both_back(other, desk),
+            Maker::Unreached(_) => self.pass_over(id, desk),
             Maker::Foreign if desk.has_public_layouts && !self.foreigners.is_engaged(id) => {
                 let Some(newer) = self.lent.map(|lent| lent.waiter) else { return };
                 self.foreigners.offer(id, newer, desk);
@@ -198,17 +204,17 @@ impl Pairing {
     }
 
     /// Whom our waiter has met cannot be asked at the moment: somebody else may, or we may later.
-    fn put_both_back(&mut self, other: &[u8], desk: &mut Desk) {
-        let question = self.draw_question();
-        let Some(lent) = &mut self.lent else { return };
-        if lent.is_recalled {
-            put_back(vec![other.to_vec()], desk);
-            return self.give_back(desk);
+    fn pass_over(&mut self, id: ClientId, desk: &mut Desk) {
+        put_back(&id.text(), desk);
+        if self.passed_over.len() < PAIRING_PASSED_OVER_MAX {
+            self.passed_over.insert(id);
+            return self.go_on(desk);
         }
-        lent.stage = Stage::Meeting(question);
-        lent.may_be_listed = true;
-        let command = list::put_back(vec![lent.waiter.client.text().to_vec(), other.to_vec()], desk);
-        ask(Awaited::Meeting(question), command, desk);
+        let Some(lent) = &mut self.lent else { return };
+        lent.stage = Stage::Kept;
+        if lent.is_recalled {
+            self.give_back(desk);
+        }
     }
 
     pub(super) fn handle_removed(&mut self, question: u64, reply: &Reply, desk: &mut Desk) {
@@ -315,7 +321,7 @@ impl Pairing {
     /// There may be others on the list by now.
     pub(super) fn look_again(&mut self, desk: &mut Desk) {
         if self.lent.is_some_and(|lent| lent.stage == Stage::Listed) {
-            self.meet(true, desk);
+            self.look(true, desk);
         }
     }
 
@@ -324,8 +330,8 @@ impl Pairing {
         let Some(lent) = &self.lent else { return };
         let age_ms = desk.now_ms.saturating_sub(lent.since_ms);
         match lent.stage {
-            Stage::Listed if age_ms >= PAIRING_RETRY_MS => self.meet(true, desk),
-            Stage::Kept if age_ms >= PAIRING_RETRY_MS => self.meet(false, desk),
+            Stage::Listed if age_ms >= PAIRING_RETRY_MS => self.look(true, desk),
+            Stage::Kept if age_ms >= PAIRING_RETRY_MS => self.look(false, desk),
             Stage::Asking { .. } if age_ms >= PAIRING_ASK_MS => self.go_on(desk),
             Stage::Listed | Stage::Kept | Stage::Asking { .. } | Stage::Meeting(_) | Stage::Removing(_) => {}
         }

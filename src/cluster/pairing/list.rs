@@ -1,14 +1,16 @@
 //! The list of waiters in Redis, which the originals share (protocols.md section 6): LPUSH at the left, RPOP at the right.
 
+use std::collections::BTreeSet;
+
 use crate::cluster::desk::Desk;
 use crate::cluster::roll::ROLL_KEY;
 use crate::cluster::{Command, Reply, Script};
 use crate::id::ClientId;
 
-/// KEYS: the list; the roll of hosts. ARGV: ours; 1 if it should be there already. Returns `met`, another's id and whether
-/// the roll has its host; or `waits` or `missing`.
+/// KEYS: the list; the roll of hosts. ARGV: ours; 1 if it should be there already; others that are left there. Returns
+/// `met`, another's id and whether the roll has its host; or `waits` or `missing`.
 static MEET: Script = Script { source: include_str!("../scripts/meet.lua") };
-/// KEYS: the list. ARGV: ids. Returns `waits`.
+/// KEYS: the list. ARGV: an id. Returns how many are on the list.
 static PUT_BACK: Script = Script { source: include_str!("../scripts/put_back.lua") };
 
 /// What became of our waiter.
@@ -18,7 +20,7 @@ pub(super) enum Met<'a> {
     Ours(&'a [u8]),
     /// As before, but the roll has no such host.
     Foreign(&'a [u8]),
-    /// It is on the list, and nobody else.
+    /// It is on the list, and nobody else whom it could meet.
     Waits,
     /// Somebody has taken it.
     Missing,
@@ -47,19 +49,23 @@ impl<'a> Met<'a> {
     }
 }
 
-/// Our waiter meets the oldest other, or is on the list. `is_listed`: it should be there already.
-pub(super) fn meet(ours: ClientId, is_listed: bool, desk: &Desk) -> Command {
+/// Our waiter meets the oldest other, or is on the list. `is_listed`: it should be there already. `passed_over`: these are
+/// left there.
+pub(super) fn meet(
+    ours: ClientId,
+    is_listed: bool,
+    passed_over: &BTreeSet<ClientId>,
+    desk: &Desk,
+) -> Command {
     let flag = if is_listed { b"1".to_vec() } else { b"0".to_vec() };
-    Command::Run {
-        script: &MEET,
-        keys: vec![key(desk), ROLL_KEY.to_vec()],
-        arguments: vec![ours.text().to_vec(), flag],
-    }
+    let mut arguments = vec![ours.text().to_vec(), flag];
+    arguments.extend(passed_over.iter().map(|id| id.text().to_vec()));
+    Command::Run { script: &MEET, keys: vec![key(desk), ROLL_KEY.to_vec()], arguments }
 }
 
-/// Puts ids back where they were taken, the oldest last.
-pub(super) fn put_back(ids: Vec<Vec<u8>>, desk: &Desk) -> Command {
-    Command::Run { script: &PUT_BACK, keys: vec![key(desk)], arguments: ids }
+/// Puts an id back where it was taken.
+pub(super) fn put_back(id: &[u8], desk: &Desk) -> Command {
+    Command::Run { script: &PUT_BACK, keys: vec![key(desk)], arguments: vec![id.to_vec()] }
 }
 
 /// Takes our waiter off the list. 0: it was not there.

@@ -11,7 +11,7 @@ use crate::cluster::{
     CLUSTER, Cluster, Command, Connection, HEARTBEAT_CHANNEL, Output, Settings, ToCluster, Token,
 };
 use crate::id::{Entropy, Slot};
-use crate::limits::{PAIRING_ASK_MS, PAIRING_MATCH_MS, PAIRING_RETRY_MS};
+use crate::limits::{PAIRING_ASK_MS, PAIRING_MATCH_MS, PAIRING_PASSED_OVER_MAX, PAIRING_RETRY_MS};
 use crate::metrics::ClusterMetrics;
 use crate::plant::Planted;
 use crate::protocol::pairing::Ticket;
@@ -264,9 +264,8 @@ fn remove(number: u32) -> String {
     format!("remove webrtc:waiting {}", text(id(HERE, number)))
 }
 
-fn put_back(ids: &[ClientId]) -> String {
-    let ids: Vec<String> = ids.iter().map(|id| text(*id)).collect();
-    format!("put back webrtc:waiting {}", ids.join(" "))
+fn put_back(id: ClientId) -> String {
+    format!("put back webrtc:waiting {}", text(id))
 }
 
 fn recalled(loan: u64) -> (ShardIndex, News) {
@@ -358,7 +357,7 @@ fn one_that_leaves_comes_off_without_a_word() {
     host.forget(1);
     host.answer(&meet(2), met_ours(id(THERE, 3)));
     host.answer(&remove(2), Reply::Integer(0));
-    host.answer(&put_back(&[id(THERE, 3)]), waits());
+    host.answer(&put_back(id(THERE, 3)), Reply::Integer(1));
     host.assert_quiet();
 }
 
@@ -510,26 +509,50 @@ fn ids_that_are_nobodys_are_dropped() {
 #[test]
 fn one_whose_host_cannot_be_reached_goes_back_until_that_is_gone() {
     let unreached = id(HostId(0xcc), 7);
+    let goes_on = |number| format!("{} {}", meet(number), text(unreached));
     let mut host = Host::connected();
     host.list(0, 1);
     host.answer(&meet(1), met_ours(unreached));
-    host.answer(&put_back(&[id(HERE, 1), unreached]), waits());
+    host.answer(&put_back(unreached), Reply::Integer(1));
+    host.answer(&goes_on(1), waits());
+    // It is asked for anew each time.
     host.pass_time(PAIRING_RETRY_MS);
     host.answer(&look_again(1), met_ours(unreached));
     host.recall(0);
-    host.answer(&put_back(&[id(HERE, 1), unreached]), waits());
+    host.answer(&put_back(unreached), Reply::Integer(1));
+    host.answer(&goes_on(1), waits());
     host.answer(&remove(1), Reply::Integer(1));
     assert_eq!(host.told(), [recalled(0)]);
     host.list(1, 2);
     host.recall(1);
     host.answer(&meet(2), met_ours(unreached));
-    host.answer(&put_back(&[unreached]), waits());
+    host.answer(&put_back(unreached), Reply::Integer(1));
     assert_eq!(host.told(), [recalled(1)]);
     host.pass_time(5_000);
     host.list(2, 3);
     host.answer(&meet(3), met_ours(unreached));
     host.answer(&meet(3), waits());
     host.assert_quiet();
+}
+
+#[test]
+fn there_is_an_end_to_passing_over() {
+    let mut host = Host::connected();
+    host.list(0, 1);
+    let mut passed_over = BTreeSet::new();
+    for number in 0..=PAIRING_PASSED_OVER_MAX as u32 {
+        let unreached = id(HostId(0x1000 + number), 7);
+        let texts: String = passed_over.iter().map(|id| format!(" {}", text(*id))).collect();
+        host.answer(&format!("{}{texts}", meet(1)), met_ours(unreached));
+        host.answer(&put_back(unreached), Reply::Integer(1));
+        passed_over.insert(unreached);
+    }
+    host.assert_quiet();
+    host.pass_time(PAIRING_RETRY_MS);
+    host.answer(&meet(1), waits());
+    host.recall(0);
+    host.answer(&remove(1), Reply::Integer(1));
+    assert_eq!(host.told(), [recalled(0)]);
 }
 
 #[test]

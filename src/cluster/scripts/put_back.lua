@@ -1,7 +1,4 @@
--- Puts waiters where they were taken off the list, each once; the last one is the oldest.
--- KEYS: the list. ARGV: waiters.
-for _, waiter in ipairs(ARGV) do
-  redis.call('LREM', KEYS[1], 0, waiter)
-  redis.call('RPUSH', KEYS[1], waiter)
-end
-return {'waits'}
+-- Puts a waiter back where it was taken off the list, once.
+-- KEYS: the list. ARGV: the waiter.
+redis.call('LREM', KEYS[1], 0, ARGV[1])
+return redis.call('RPUSH', KEYS[1], ARGV[1])

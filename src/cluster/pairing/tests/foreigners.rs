@@ -102,7 +102,7 @@ fn a_foreign_waiter_goes_back_when_ours_has_left() {
     let mut host = Host::connected();
     let (_, older) = host.offered(0, 1, foreign);
     host.note(Note::Declined(older));
-    host.answer(&put_back(&[foreign]), waits());
+    host.answer(&put_back(foreign), waits());
     host.note(Note::Declined(older));
     host.assert_quiet();
 }
@@ -248,7 +248,7 @@ fn what_may_be_lost_ends_it() {
     assert_eq!(host.told(), [left(1, first)]);
     let claimed = envelope(id(ELSEWHERE, 9), PARTNER_LEFT);
     assert_eq!(host.published(), [claimed, envelope(foreign, PARTNER_LEFT)]);
-    host.answer(&put_back(&[id(ELSEWHERE, 8)]), Reply::Failed);
+    host.answer(&put_back(id(ELSEWHERE, 8)), Reply::Failed);
     host.note(Note::Accepted { room: offered, older, newer: waiter(HERE, 2) });
     assert_eq!(host.told(), [declined(2)]);
     let partner = id(HERE, 3);

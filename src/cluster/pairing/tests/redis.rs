@@ -9,10 +9,9 @@ use support::{Redis, Value};
 const LIST: &str = "list";
 const ROLL: &str = "roll";
 
-fn run(redis: &Redis, source: &str, keys: &[&str], arguments: &[&str]) -> Vec<String> {
+fn run(redis: &Redis, source: &str, keys: &[&str], arguments: &[&str]) -> Value {
     let count = keys.len().to_string();
-    let words = [&["EVAL", source, &count], keys, arguments].concat();
-    texts(redis.ask(&words))
+    redis.ask(&[&["EVAL", source, &count], keys, arguments].concat())
 }
 
 fn texts(value: Value) -> Vec<String> {
@@ -25,11 +24,15 @@ fn texts(value: Value) -> Vec<String> {
 }
 
 fn meet(redis: &Redis, ours: &str, is_listed: &str) -> Vec<String> {
-    run(redis, include_str!("../../scripts/meet.lua"), &[LIST, ROLL], &[ours, is_listed])
+    meet_others(redis, &[ours, is_listed])
 }
 
-fn put_back(redis: &Redis, ids: &[&str]) {
-    assert_eq!(run(redis, include_str!("../../scripts/put_back.lua"), &[LIST], ids), ["waits"]);
+fn meet_others(redis: &Redis, arguments: &[&str]) -> Vec<String> {
+    texts(run(redis, include_str!("../../scripts/meet.lua"), &[LIST, ROLL], arguments))
+}
+
+fn put_back(redis: &Redis, id: &str) {
+    run(redis, include_str!("../../scripts/put_back.lua"), &[LIST], &[id]);
 }
 
 /// The newest first, as in Redis.
@@ -70,8 +73,19 @@ fn who_is_listed_takes_another_with_it_or_stays() {
 fn who_is_put_back_stands_where_it_was_once() {
     let redis = Redis::start();
     redis.ask(&["LPUSH", LIST, "x", "ours", "other"]);
-    put_back(&redis, &["ours", "other"]);
-    assert_eq!(list(&redis), ["x", "ours", "other"]);
-    put_back(&redis, &["x"]);
+    put_back(&redis, "other");
+    assert_eq!(list(&redis), ["ours", "x", "other"]);
+    put_back(&redis, "x");
     assert_eq!(list(&redis), ["ours", "other", "x"]);
+}
+
+#[test]
+fn who_is_passed_over_stays_where_it_is() {
+    let redis = Redis::start();
+    redis.ask(&["LPUSH", LIST, "x", "y", "z", "x"]);
+    assert_eq!(meet_others(&redis, &["a", "0", "x", "y"]), ["met", "z", "foreign"]);
+    assert_eq!(list(&redis), ["x", "y", "x"]);
+    assert_eq!(meet_others(&redis, &["a", "0", "y", "x"]), ["waits"]);
+    assert_eq!(meet_others(&redis, &["a", "1", "x"]), ["met", "y", "foreign"]);
+    assert_eq!(list(&redis), ["x", "x"]);
 }
