@@ -447,7 +447,7 @@ impl Host {
                 }
             }
             FromCluster::Rendezvous(News::Answer { to, number: 7, is_sent }) => {
-                self.answers.push((to, is_sent))
+                self.answers.push((to, is_sent));
             }
             FromCluster::Letter(from, cluster::Letter::Rendezvous(letter)) => {
                 self.letters.push((from, letter));
