@@ -122,6 +122,8 @@ pub const RENDEZVOUS_ASKED_MAX: usize = 1_024;
 /// Counterparts on other hosts that a host's clients were told of, all clients together. Further ones are not announced:
 /// nobody is told that they leave either, and they can be reached by whoever knows their ids.
 pub const RENDEZVOUS_KNOWN_MAX: usize = 1 << 20;
+/// Most notices to clients in one piece of mail.
+pub const RENDEZVOUS_NOTICES_MAX: usize = 1_024;
 /// Clients that have left and are not out of the sets yet, since Redis is away or refuses. One more is forgotten: whoever
 /// looks for it finds it missing, and its id goes when this host does.
 pub const RENDEZVOUS_LEAVING_MAX: usize = 1 << 17;

@@ -36,7 +36,9 @@ use super::desk::Desk;
 use super::hosts::Why;
 use super::{FromCluster, Reply};
 use crate::id::{ClientId, HostId, ShardIndex};
-use crate::limits::{RENDEZVOUS_LEAVING_MAX, RENDEZVOUS_RENEWAL_MS, RENDEZVOUS_RETRY_MS};
+use crate::limits::{
+    RENDEZVOUS_LEAVING_MAX, RENDEZVOUS_NOTICES_MAX, RENDEZVOUS_RENEWAL_MS, RENDEZVOUS_RETRY_MS,
+};
 use crate::protocol::rendezvous::Role;
 use crate::wire::envelope::Parser;
 pub use letters::{Letter, Message};
@@ -81,6 +83,8 @@ pub enum News {
         /// JSON.
         payload: Bytes,
     },
+    /// Many clients are to get messages of ours, at most [`RENDEZVOUS_NOTICES_MAX`].
+    DeliverAll(Vec<(ClientId, Bytes)>),
     /// A client is to get this message, which somebody else has published for it.
     DeliverPublished {
         /// Who.
@@ -105,6 +109,7 @@ impl News {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Deliver { payload, .. } | Self::DeliverPublished { payload, .. } => payload.len(),
+            Self::DeliverAll(notices) => notices.iter().map(|(_, payload)| payload.len()).sum(),
             Self::Answer { .. } => 0,
         }
     }
@@ -304,6 +309,22 @@ impl Rendezvous {
 
     fn deliver(to: ClientId, payload: Bytes, desk: &mut Desk) {
         desk.mail(to.shard(), FromCluster::Rendezvous(News::Deliver { to, payload }));
+    }
+
+    /// Delivers many, in few pieces of mail: all clients of another host may have left at once.
+    fn deliver_all(notices: impl IntoIterator<Item = (ClientId, Bytes)>, desk: &mut Desk) {
+        let mut by_shard: BTreeMap<ShardIndex, Vec<(ClientId, Bytes)>> = BTreeMap::new();
+        for (to, payload) in notices {
+            let gathered = by_shard.entry(to.shard()).or_default();
+            gathered.push((to, payload));
+            if gathered.len() == RENDEZVOUS_NOTICES_MAX {
+                let full = News::DeliverAll(std::mem::take(gathered));
+                desk.mail(to.shard(), FromCluster::Rendezvous(full));
+            }
+        }
+        for (shard, rest) in by_shard.into_iter().filter(|(_, rest)| !rest.is_empty()) {
+            desk.mail(shard, FromCluster::Rendezvous(News::DeliverAll(rest)));
+        }
     }
 }
 

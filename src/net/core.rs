@@ -36,10 +36,6 @@ const MAIL_BATCH: usize = 1_024;
 const TICKS_AFTER_LAST: u32 = 2;
 
 /// What crosses cores.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is made for the ring, whose elements are as large as the largest"
-)]
 pub(crate) enum Letter {
     /// What shards say to each other.
     Mail(Mail),

@@ -1,9 +1,9 @@
 //! What other hosts say, and what follows when they are found and lost.
 
-use std::ops::Bound;
+use bytes::Bytes;
 
-use super::published::{JUST_CONNECTED, notice};
-use super::record::{Name, Phase};
+use super::published::{DISCONNECTED, JUST_CONNECTED, notice};
+use super::record::Phase;
 use super::{Letter, Rendezvous, Why};
 use crate::cluster::desk::{Desk, Maker};
 use crate::id::{ClientId, HostId};
@@ -28,9 +28,11 @@ impl Rendezvous {
             self.lost.insert(host);
         }
         let clients: Vec<ClientId> = self.records.keys().copied().collect();
+        let mut notices = Vec::new();
         for client in clients {
-            self.lose_counterparts(client, host, desk);
+            self.lose_counterparts(client, host, &mut notices, desk);
         }
+        Self::deliver_all(notices, desk);
         self.settle_hosts(desk);
         self.take_turns(desk);
     }
@@ -91,27 +93,24 @@ impl Rendezvous {
         }
     }
 
-    /// All clients of a host have left for one of ours.
-    fn lose_counterparts(&mut self, client: ClientId, host: HostId, desk: &mut Desk) {
+    /// All clients of a host have left for one of ours. What it is told is added to `notices`.
+    fn lose_counterparts(
+        &mut self,
+        client: ClientId,
+        host: HostId,
+        notices: &mut Vec<(ClientId, Bytes)>,
+        desk: &mut Desk,
+    ) {
         let Some(record) = self.records.get_mut(&client) else { return };
-        let is_looking = record.phase == Phase::Looking;
-        if is_looking {
+        if record.phase == Phase::Looking {
             record.lost.insert(host);
         }
-        // An id of ours begins with its host.
-        let prefix = host.to_string().into_bytes();
-        let of_host: Vec<Name> = record
-            .known
-            .range::<[u8], _>((Bound::Included(prefix.as_slice()), Bound::Unbounded))
-            .map(|(name, _)| name)
-            .take_while(|name| name.starts_with(&prefix))
-            .filter(|name| ClientId::parse(name).is_some_and(|id| id.host() == host))
-            .cloned()
-            .collect();
-        for name in &of_host {
-            self.part_from(client, name, None, desk);
+        let lost = record.forget_host(host);
+        self.remembered -= lost.len();
+        if !record.is_leaving {
+            notices.extend(lost.iter().map(|name| (client, notice(DISCONNECTED, name))));
         }
-        if !of_host.is_empty() {
+        if !lost.is_empty() {
             self.await_host(client, host, desk);
         }
     }

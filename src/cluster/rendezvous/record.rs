@@ -1,8 +1,9 @@
 //! What is remembered of one client of this host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
-use crate::id::HostId;
+use crate::id::{ClientId, HostId};
 use crate::protocol::rendezvous::Role;
 
 /// A client's id as it stands in Redis: ours as text, foreign ones as they are.
@@ -93,5 +94,20 @@ impl Record {
     /// The set of those that it can reach.
     pub(super) fn other_set(&self, has_public_layouts: bool) -> Vec<u8> {
         self.set_of(self.role.other(), has_public_layouts)
+    }
+
+    /// It knows nobody of this host any more. Returns whom it knew.
+    pub(super) fn forget_host(&mut self, host: HostId) -> Vec<Name> {
+        // An id of ours begins with its host.
+        let prefix = host.to_string().into_bytes();
+        let from_prefix = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
+        let names = self.known.range::<[u8], _>(from_prefix).map(|(name, _)| name);
+        let is_of_host = |name: &&Name| ClientId::parse(name).is_some_and(|id| id.host() == host);
+        let forgotten: Vec<Name> =
+            names.take_while(|name| name.starts_with(&prefix)).filter(is_of_host).cloned().collect();
+        for name in &forgotten {
+            self.known.remove(name);
+        }
+        forgotten
     }
 }

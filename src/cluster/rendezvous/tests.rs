@@ -219,10 +219,10 @@ fn a_host_alone_is_registered_again() {
         world.leave(0, leaves);
         world.connect(0);
         world.live(1);
-        assert_eq!(world.sets.values().map(|set| set.len()).sum::<usize>(), 1);
+        assert_eq!(world.sets.values().map(BTreeSet::len).sum::<usize>(), 1);
         world.restart_empty();
         world.live(1);
-        assert_eq!(world.sets.values().map(|set| set.len()).sum::<usize>(), 1);
+        assert_eq!(world.sets.values().map(BTreeSet::len).sum::<usize>(), 1);
     }
 }
 
@@ -509,6 +509,23 @@ fn many_are_registered_again_in_turns() {
     }
     assert!(most > 0 && most <= RENDEZVOUS_ASKED_MAX, "{most}");
     assert_eq!(world.members(&set(Role::Wallet)).len(), 3 * RENDEZVOUS_ASKED_MAX);
+}
+
+#[test]
+fn all_clients_of_a_host_leave_in_few_pieces_of_mail() {
+    let mut world = World::new(2, false, 23);
+    let wallets: Vec<ClientId> =
+        (0..RENDEZVOUS_NOTICES_MAX + 3).map(|_| world.arrive(0, Role::Wallet)).collect();
+    let extension = world.arrive(1, Role::Extension);
+    world.run();
+    world.hosts[0].told.clear();
+    let before = world.hosts[0].mail_of_notices;
+    world.kill(1);
+    world.live(7);
+    for wallet in wallets {
+        told_of(&mut world, 0, wallet, "Disconnected", extension);
+    }
+    assert_eq!(world.hosts[0].mail_of_notices - before, 2);
 }
 
 #[test]

@@ -48,6 +48,11 @@ impl Shard {
     pub(super) fn receive_rendezvous_news(&mut self, news: News) {
         match news {
             News::Deliver { to, payload } => self.deliver_notice(to, &payload),
+            News::DeliverAll(notices) => {
+                for (to, payload) in &notices {
+                    self.deliver_notice(*to, payload);
+                }
+            }
             News::DeliverPublished { to, payload } => self.deliver_published(to, &payload),
             News::Answer { to, number, is_sent } => self.conclude(to, None, number, is_sent),
         }

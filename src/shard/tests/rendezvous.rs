@@ -320,14 +320,14 @@ fn what_the_cluster_delivers_goes_to_who_is_there() {
     let payload: bytes::Bytes = r#"{"a":1}"#.into();
     for news in [
         News::Deliver { to, payload: payload.clone() },
-        News::Deliver { to: nobody, payload: payload.clone() },
+        News::DeliverAll(vec![(nobody, payload.clone()), (to, payload.clone())]),
         News::DeliverPublished { to, payload: payload.clone() },
         News::DeliverPublished { to, payload: vec![b'x'; (1 << 20) + 1].into() },
     ] {
         one.handle_cluster_mail(FromCluster::Rendezvous(news), 0);
     }
-    assert_eq!(texts(&mut one, wallet), [r#"{"a":1}"#, r#"{"a":1}"#]);
-    assert_eq!((one.counters().rendezvous_sent.value(), one.counters().ignored.value()), (2, 1));
+    assert_eq!(texts(&mut one, wallet), [r#"{"a":1}"#; 3]);
+    assert_eq!((one.counters().rendezvous_sent.value(), one.counters().ignored.value()), (3, 1));
 }
 
 #[test]

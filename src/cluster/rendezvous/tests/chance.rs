@@ -60,7 +60,7 @@ struct Play {
 
 impl Play {
     fn new(seed: u64, has_faults: bool) -> Self {
-        let has_public_layouts = seed % 4 != 0;
+        let has_public_layouts = !seed.is_multiple_of(4);
         Self {
             world: World::new(HOSTS as u32, has_public_layouts, seed),
             ours: BTreeMap::new(),

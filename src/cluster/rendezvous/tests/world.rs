@@ -42,6 +42,8 @@ pub(super) struct Host {
     /// What its clients got and nobody has looked at.
     pub(super) told: BTreeMap<ClientId, Vec<String>>,
     pub(super) answers: Vec<(ClientId, bool)>,
+    /// Pieces of mail with notices for many.
+    pub(super) mail_of_notices: usize,
     /// Letters to its shards.
     pub(super) letters: Vec<(HostId, Letter)>,
     /// It stands still, or is dead.
@@ -366,6 +368,7 @@ impl Host {
             pushes: VecDeque::new(),
             told: BTreeMap::new(),
             answers: Vec::new(),
+            mail_of_notices: 0,
             letters: Vec::new(),
             is_still: false,
             is_dead: false,
@@ -437,8 +440,14 @@ impl Host {
                 let text = String::from_utf8(payload.to_vec()).expect("UTF-8");
                 self.told.entry(to).or_default().push(text);
             }
+            FromCluster::Rendezvous(News::DeliverAll(notices)) => {
+                self.mail_of_notices += 1;
+                for (to, payload) in notices {
+                    self.note(FromCluster::Rendezvous(News::Deliver { to, payload }));
+                }
+            }
             FromCluster::Rendezvous(News::Answer { to, number: 7, is_sent }) => {
-                self.answers.push((to, is_sent))
+                self.answers.push((to, is_sent));
             }
             FromCluster::Letter(from, cluster::Letter::Rendezvous(letter)) => {
                 self.letters.push((from, letter));
