@@ -1,5 +1,6 @@
 //! One shard, or two joined by hand: bytes in, bytes and mail out.
 
+mod introductions;
 mod neighbours;
 mod pipes;
 
