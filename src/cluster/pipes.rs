@@ -40,7 +40,7 @@ pub enum Request {
 }
 
 /// What a shard is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
     /// Redis can be worked with; it may be empty: all ends that wait are to arrive again.
     Up,

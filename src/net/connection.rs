@@ -29,7 +29,7 @@ pub(super) async fn serve(core: Rc<Core>, socket: Rc<Socket>, slot: Slot) {
             let _watched = core.is_paused_for_long(slot).then(|| core.watch.watch(&socket, slot));
             core.resumed(slot).await;
         }
-        // It has moved while it was not read from.
+        // It has moved, by what was read last or while it was not read from.
         if !core.is_current(slot, &socket) {
             break;
         }
@@ -48,7 +48,7 @@ pub(super) async fn serve(core: Rc<Core>, socket: Rc<Socket>, slot: Slot) {
             None => read(&core, &socket, slot),
         };
         is_bulk = core.splice.splices(count);
-        if read == Read::End || !core.is_current(slot, &socket) {
+        if read == Read::End {
             break;
         }
     }

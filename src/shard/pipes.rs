@@ -475,7 +475,7 @@ impl Shard {
                 self.tables.pipes.handle_leave(&pipe.end, me);
                 self.forget_pipe(me, &pipe.end);
             }
-            Standing::Distant(distant) => self.leave_distant(me, distant, parting),
+            Standing::Distant(distant) => self.leave_distant(me, *distant, parting),
             Standing::Joined(partner) => {
                 let Some((slot, other)) = self.find_pipe(partner) else { return };
                 // Nobody is left to be told when this one leaves.

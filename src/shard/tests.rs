@@ -1,6 +1,7 @@
 //! One shard, or two joined by hand: bytes in, bytes and mail out.
 
 mod lending;
+mod introductions;
 mod neighbours;
 mod rendezvous;
 mod pipes;

@@ -64,7 +64,7 @@ fn peers_of_a_host_that_stood_still_come_back(setup: Setup) {
     wait_for_members(&redis, "1", &["a"]);
     there.signal(Signal::CONT);
     // Each host registers what it has when it has found the other: either order may come, or both.
-    let mut expect_either = |socket: &mut Socket, id: &str| {
+    let expect_either = |socket: &mut Socket, id: &str| {
         let text = socket.next("an introduction").into_text().expect("text").to_string();
         let orders = [introduction(id, &["1", "2"]), introduction(id, &["2", "1"])];
         assert!(orders.contains(&text), "{text}");

@@ -92,7 +92,6 @@ fn sixty_four_mebibytes_arrive(setup: Setup) {
     });
     for (server, before) in [&here, &there].iter().zip(before) {
         let peak = server.memory_peak_kib();
-        println!("64 MiB: {before} KiB before, at most {peak}");
         assert!(peak < before + ROOM_KIB, "{before} KiB before, at most {peak}");
     }
     check_no_loss(&[&here, &there]);
@@ -135,7 +134,6 @@ fn a_slow_reader_slows_the_writer_on_the_other_host(setup: Setup) {
     thread::sleep(Duration::from_millis(500));
     for (server, before) in [&here, &there].iter().zip(before) {
         let peak = server.memory_peak_kib();
-        println!("slow reader: {before} KiB before, at most {peak}");
         assert!(peak < before + ROOM_KIB, "memory is bounded: {before} KiB before, then {peak}");
     }
     // Others are not held up.

@@ -276,7 +276,7 @@ fn nobody_on_redis_confuses_pipes(setup: Setup) {
     let mut their = || ClientId::new(HostId(NEIGHBOUR), ShardIndex(0), Slot(0), &mut entropy);
     let (theirs, stranger) = (their(), their());
     let chunk = |number, bytes: &[u8]| What::Chunk { number, bytes: bytes.to_vec().into() };
-    let mut post = |neighbour: &mut Neighbour, to: ClientId, from: ClientId, what: What| {
+    let post = |neighbour: &mut Neighbour, to: ClientId, from: ClientId, what: What| {
         let letter = parlor::cluster::Letter::Pipes(Letter { to, from, what });
         neighbour.post(client.host(), to.shard(), letter);
     };

@@ -24,8 +24,11 @@ fn registration(client: ClientId, takes: bool) -> Request {
     }))
 }
 
-/// Everything that is to be done: scripts by their first words after the KEYS, and mail.
-fn outputs(desk: &mut Desk) -> (Vec<(Token, Command)>, Vec<(ShardIndex, FromCluster)>) {
+type Commands = Vec<(Token, Command)>;
+type Mail = Vec<(ShardIndex, FromCluster)>;
+
+/// Everything that is to be done.
+fn outputs(desk: &mut Desk) -> (Commands, Mail) {
     let (mut commands, mut mail) = (Vec::new(), Vec::new());
     while let Some(output) = desk.poll_output() {
         match output {

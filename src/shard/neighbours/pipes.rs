@@ -112,19 +112,14 @@ impl Shard {
     }
 
     /// An end has left. What it has said before still arrives, but for a raw end that was reset.
-    pub(in crate::shard) fn leave_distant(
-        &mut self,
-        me: ClientId,
-        mut distant: Box<Distant>,
-        parting: Parting,
-    ) {
+    pub(in crate::shard) fn leave_distant(&mut self, me: ClientId, mut distant: Distant, parting: Parting) {
         let partner = distant.partner;
         if distant.is_reset_by(parting) {
             self.buffers.release(std::mem::take(&mut distant.unsent));
             return self.write(me, partner, What::End(How::Reset));
         }
         distant.finish(How::Closed);
-        self.send_remains(me, *distant);
+        self.send_remains(me, distant);
     }
 
     /// Time has passed.
