@@ -100,8 +100,9 @@ pub const HOST_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Longest name of the directory, in bytes (protocols.md section 3).
 pub const DIRECTORY_NAME_BYTES_MAX: usize = 64;
-/// Most names that a host knows of the directory's list. More are not shown to its clients.
-pub const DIRECTORY_NAMES_MAX: usize = 1 << 20;
+/// Most names that a host knows of the directory's list. More are not shown to its clients, and one of its own that would
+/// be over it is closed 1013 `server busy`.
+pub const DIRECTORY_NAMES_MAX: usize = 1 << 18;
 /// A login waits so long for Redis, in milliseconds; then its client is closed 1013 `server busy`. `create` and `join`
 /// in rooms wait as long, and are then answered as if there was no room.
 pub const ANSWER_MS_MAX: u64 = 10_000;
@@ -283,6 +284,10 @@ const _: () = assert!(CLOSE_DEADLINE_MS > 2 * TICK_MS);
 const _: () = assert!(HOST_HEARTBEAT_MS < HOST_PATH_GAP_MS && HOST_PATH_GAP_MS < HOST_SILENCE_MS);
 const _: () = assert!(HOST_PROOF_MS <= HOST_WEDGED_MS, "who is wedged is not ready");
 const _: () = assert!(HOST_FRAME_BYTES_MAX + HOST_MAIL_BYTES < REDIS_COMMAND_BYTES_MAX);
+const _: () = assert!(
+    DIRECTORY_NAMES_MAX * (DIRECTORY_NAME_BYTES_MAX + 64) < CLUSTER_MAIL_BYTES_MAX,
+    "a shard that does not keep up is told of all names"
+);
 const _: () = assert!(
     Limits::outbox_bytes_max_for(Limits::MESSAGE_BYTES_MAX) < Limits::SHARD_BUFFER_BYTES,
     "one slow client alone must not use up a shard"

@@ -1,5 +1,6 @@
 //! One shard, or two joined by hand: bytes in, bytes and mail out.
 
+mod lobby_neighbours;
 mod neighbours;
 
 use super::*;
