@@ -169,8 +169,9 @@ pub const PAIRING_PASSED_OVER_MAX: usize = 64;
 pub const PAIRING_CLAIMS_MAX: usize = 65_536;
 /// Longest name of the directory, in bytes (protocols.md section 3).
 pub const DIRECTORY_NAME_BYTES_MAX: usize = 64;
-/// Most names that a host knows of the directory's list. More are not shown to its clients.
-pub const DIRECTORY_NAMES_MAX: usize = 1 << 20;
+/// Most names that a host knows of the directory's list. More are not shown to its clients, and one of its own that would
+/// be over it is closed 1013 `server busy`.
+pub const DIRECTORY_NAMES_MAX: usize = 1 << 18;
 /// A login waits so long for Redis, in milliseconds; then its client is closed 1013 `server busy`. `create` and `join`
 /// in rooms wait as long, and are then answered as if there was no room.
 pub const ANSWER_MS_MAX: u64 = 10_000;
@@ -358,6 +359,10 @@ const _: () = assert!(RENDEZVOUS_RENEWAL_MS < RENDEZVOUS_EXPIRY_S * 1_000);
 const _: () =
     assert!(2 * REDIS_REPLY_MS_MAX < RENDEZVOUS_ANSWER_MS && 2 * HOST_SILENCE_MS < RENDEZVOUS_ANSWER_MS);
 const _: () = assert!(RENDEZVOUS_ASKED_MAX < REDIS_COMMANDS_MAX);
+const _: () = assert!(
+    DIRECTORY_NAMES_MAX * (DIRECTORY_NAME_BYTES_MAX + 64) < CLUSTER_MAIL_BYTES_MAX,
+    "a shard that does not keep up is told of all names"
+);
 const _: () = assert!(
     Limits::outbox_bytes_max_for(Limits::MESSAGE_BYTES_MAX) < Limits::SHARD_BUFFER_BYTES,
     "one slow client alone must not use up a shard"

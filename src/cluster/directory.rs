@@ -44,7 +44,7 @@ static LOGOUT: Script = Script { source: include_str!("scripts/directory_logout.
 static NAMES: Script = Script { source: include_str!("scripts/directory_list.lua") };
 
 /// What a reply is awaited for.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Awaited {
     /// A name for a client of ours.
     Login(ClientId),

@@ -121,12 +121,15 @@ pub enum Letter {
 }
 
 /// What a reply is awaited for.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Awaited {
-    /// A new room of this incarnation.
+    /// A new room, of this incarnation, for a client.
     Create(ClientId, RoomId),
+    /// A room that a client wants to come to.
     Join(ClientId, RoomIndex),
+    /// How long a room lives.
     Expire(Key),
+    /// Whether an id is still this room's.
     Restore(Key),
 }
 

@@ -2,6 +2,7 @@
 
 mod lending;
 mod introductions;
+mod lobby_neighbours;
 mod neighbours;
 mod rendezvous;
 mod pipes;

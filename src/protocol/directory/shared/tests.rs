@@ -165,7 +165,9 @@ fn peers_of_other_hosts_are_reached_by_letter() {
     // Only those who are there are heard, by those who are there.
     let [far, farther] = table.distant;
     assert_eq!(table.directory.hearers_of(far), Some(vec![table.clients[1].0]));
-    assert!(table.directory.knows(far, &table.clients[1].1) && !table.directory.knows(far, &table.clients[0].1));
+    assert!(
+        table.directory.knows(far, &table.clients[1].1) && !table.directory.knows(far, &table.clients[0].1)
+    );
     assert_eq!(table.goes(0), [format!("1 {}", disconnected("far"))]);
     assert_eq!(table.goes(0), [""; 0], "once");
     assert_eq!(table.directory.hearers_of(far), None);
