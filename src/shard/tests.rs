@@ -1,11 +1,11 @@
 //! One shard, or two joined by hand: bytes in, bytes and mail out.
 
-mod lending;
 mod introductions;
+mod lending;
 mod lobby_neighbours;
 mod neighbours;
-mod rendezvous;
 mod pipes;
+mod rendezvous;
 
 use super::*;
 use crate::limits::CLOSE_DEADLINE_MS;

@@ -21,7 +21,9 @@ impl std::fmt::Display for Happening {
         match self {
             Self::Reply(token, reply) => write!(f, "{token:?} {}", said(reply)),
             Self::Subscribed(channel) => write!(f, "subscribed {}", channel.escape_ascii()),
-            Self::Push(channel, payload) => write!(f, "{}: {}", channel.escape_ascii(), payload.escape_ascii()),
+            Self::Push(channel, payload) => {
+                write!(f, "{}: {}", channel.escape_ascii(), payload.escape_ascii())
+            }
             Self::Connected(_) | Self::Disconnected(_) => write!(f, "{self:?}"),
         }
     }

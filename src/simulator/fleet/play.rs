@@ -462,7 +462,9 @@ impl Fleet {
                 trace!(self, "{:?}", shard);
             }
         }
-        if let Some(at) = self.clients.iter().position(|client| client.is_there() && !client.unread.is_empty()) {
+        if let Some(at) =
+            self.clients.iter().position(|client| client.is_there() && !client.unread.is_empty())
+        {
             fail(format!("client {at} is not read from"));
         }
         match self.setup.spoken {

@@ -52,7 +52,10 @@ impl Keys {
             Value::List(list) => joined(list.iter()),
             Value::Sorted(sorted) => joined(sorted.keys()),
         };
-        let others = self.values.iter().filter(|(key, _)| !matches!(key.as_slice(), b"parlor:hosts" | b"parlor:rooms:hosts"));
+        let others = self
+            .values
+            .iter()
+            .filter(|(key, _)| !matches!(key.as_slice(), b"parlor:hosts" | b"parlor:rooms:hosts"));
         let lines = others.map(|(key, value)| format!("{}: {}", key.escape_ascii(), shown(value)));
         lines.filter(|line| line.contains(text)).collect()
     }
@@ -238,6 +241,10 @@ impl Keys {
                 let before = list.len();
                 list.retain(|other| other != item);
                 return Answer::Integer((before - list.len()) as i64);
+            }
+            ("LREM", [count, item]) if number(count) == -1 => {
+                let at = list.iter().rposition(|other| other == item);
+                return Answer::Integer(i64::from(at.and_then(|at| list.remove(at)).is_some()));
             }
             ("LRANGE", [first, last]) => {
                 let at = |bound: &[u8]| match number(bound) {
