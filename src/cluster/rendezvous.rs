@@ -37,7 +37,8 @@ use super::hosts::Why;
 use super::{FromCluster, Reply};
 use crate::id::{ClientId, HostId, ShardIndex};
 use crate::limits::{
-    RENDEZVOUS_LEAVING_MAX, RENDEZVOUS_NOTICES_MAX, RENDEZVOUS_RENEWAL_MS, RENDEZVOUS_RETRY_MS,
+    RENDEZVOUS_ASKED_MAX, RENDEZVOUS_LEAVING_MAX, RENDEZVOUS_NOTICES_MAX, RENDEZVOUS_RENEWAL_MS,
+    RENDEZVOUS_RETRY_MS,
 };
 use crate::protocol::rendezvous::Role;
 use crate::wire::envelope::Parser;
@@ -294,6 +295,10 @@ impl Rendezvous {
         self.asking -= usize::from(record.phase.is_asking());
         self.remembered -= record.known.len() + record.gone.len();
         self.refused.remove(&client);
+        if self.queue.len() > 2 * self.records.len() + RENDEZVOUS_ASKED_MAX {
+            // Most of those in it have left while it was nobody's turn.
+            self.queue.retain(|queued| self.records.contains_key(queued));
+        }
         for host in record.awaits {
             if let Some(clients) = self.awaiting.get_mut(&host) {
                 clients.remove(&client);

@@ -529,6 +529,21 @@ fn all_clients_of_a_host_leave_in_few_pieces_of_mail() {
 }
 
 #[test]
+fn the_queue_does_not_keep_those_who_have_left() {
+    let mut world = World::new(1, false, 24);
+    let mut rendezvous = Rendezvous::default();
+    let mut desk = World::desk();
+    for _ in 0..4 * RENDEZVOUS_ASKED_MAX {
+        let client = world.hosts[0].new_client();
+        rendezvous.arrive(client, CONNECTION, Role::Wallet, &mut desk);
+        rendezvous.enqueue(client);
+        rendezvous.leave(client, &mut desk);
+        assert!(rendezvous.queue.len() <= RENDEZVOUS_ASKED_MAX + 1);
+    }
+    assert!(rendezvous.records.is_empty() && rendezvous.leaving == 0);
+}
+
+#[test]
 fn so_many_that_have_left_are_remembered_and_no_more() {
     let mut world = World::new(1, false, 21);
     let clients: Vec<ClientId> =

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::cluster::codec;
+use crate::cluster::desk::Desk;
+use crate::cluster::hosts::Hosts;
 use crate::cluster::rendezvous::{Letter, News, Request};
 use crate::cluster::{
     self, Cluster, Command, Connection, FromCluster, Output, Relation, Reply, Settings, ToCluster, Token,
@@ -121,6 +124,14 @@ impl World {
             host.cluster.handle_connected(Connection::Subscriptions, now_ms);
             host.drain(now_ms);
         }
+    }
+
+    /// What a host's cluster works with, for one that is not there.
+    pub(super) fn desk() -> Desk {
+        let settings = settings(9, false);
+        let me = codec::Sender { host: settings.host, start: settings.start };
+        let hosts = Hosts::new(me, settings.planted, 0);
+        Desk::new(&settings, hosts, Arc::default(), 0)
     }
 
     /// A host ends without a word.
@@ -348,14 +359,7 @@ impl World {
 impl Host {
     fn new(number: u32, has_public_layouts: bool) -> Self {
         let metrics = Arc::new(ClusterMetrics::default());
-        let settings = Settings {
-            host: HostId(number),
-            start: 1,
-            shards: 1,
-            has_public_layouts,
-            seed: [number as u8; 32],
-            planted: Planted::default(),
-        };
+        let settings = settings(number, has_public_layouts);
         let mut host = Self {
             id: HostId(number),
             cluster: Cluster::new(&settings, Arc::clone(&metrics), 0),
@@ -461,4 +465,15 @@ fn seed_of(number: u64) -> [u8; 32] {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&number.to_le_bytes());
     seed
+}
+
+fn settings(host: u32, has_public_layouts: bool) -> Settings {
+    Settings {
+        host: HostId(host),
+        start: 1,
+        shards: 1,
+        has_public_layouts,
+        seed: [host as u8; 32],
+        planted: Planted::default(),
+    }
 }
