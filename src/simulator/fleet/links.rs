@@ -56,6 +56,8 @@ pub(super) struct Links {
     channels: BTreeSet<Vec<u8>>,
     wishes: Late<Wish>,
     pushes: Late<Happening>,
+    /// Mail to this host is lost until then, and nobody is told.
+    pub(super) lossy_until_ms: u64,
     /// The cluster wants its subscriptions anew.
     pub(super) wants_resubscription: bool,
     /// Prints each command and its reply.
@@ -150,7 +152,7 @@ impl Links {
 
     /// Nothing stands in the way of connecting.
     pub(super) fn heal(&mut self) {
-        (self.ask_again_ms, self.listen_again_ms) = (0, 0);
+        (self.ask_again_ms, self.listen_again_ms, self.lossy_until_ms) = (0, 0, 0);
     }
 
     /// Redis carries out the next thing that has arrived there. False: there is none.
@@ -180,7 +182,11 @@ impl Links {
     }
 
     /// Something was published that this host listens to.
-    pub(super) fn publish(&mut self, channel: Vec<u8>, payload: Vec<u8>, due_ms: u64) {
+    pub(super) fn publish(&mut self, channel: Vec<u8>, payload: Vec<u8>, now_ms: u64, late_ms: u64) {
+        if now_ms < self.lossy_until_ms && channel.starts_with(b"parlor:host:") {
+            return;
+        }
+        let due_ms = now_ms + late_ms;
         push(&mut self.pushes, due_ms, Happening::Push(channel, payload));
     }
 

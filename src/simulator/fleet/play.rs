@@ -143,7 +143,7 @@ impl Fleet {
         let at = self.chance.below(self.hosts.len());
         let now_ms = self.now_ms;
         let again_ms = now_ms + self.chance.pick(&[1, 50, 500, 3_000, 8_000]);
-        let until = match self.chance.below(9) {
+        let until = match self.chance.below(11) {
             0 => {
                 self.summary.add_to("redis_restarts", 1);
                 self.redis.restart();
@@ -165,6 +165,14 @@ impl Fleet {
                 until
             }
             5 => self.kill(at),
+            7 => {
+                self.summary.add_to("losses", 1);
+                let until = now_ms + self.chance.pick(&[10, 100, 1_500]);
+                if let Some(host) = &mut self.hosts[at] {
+                    host.links.lossy_until_ms = until;
+                }
+                until
+            }
             6 => self.stop(at),
             _ => {
                 if self.hosts[at].is_none() {
@@ -299,11 +307,11 @@ impl Fleet {
         for Published { channel, payload } in self.redis.take_published() {
             let listeners = self.redis.listeners(&channel);
             for at in 0..self.hosts.len() {
-                let due_ms = self.now_ms + self.late_ms();
+                let late_ms = self.late_ms();
                 if let Some(host) = &mut self.hosts[at]
                     && listeners.contains(&host.links.listener)
                 {
-                    host.links.publish(channel.clone(), payload.clone(), due_ms);
+                    host.links.publish(channel.clone(), payload.clone(), self.now_ms, late_ms);
                 }
             }
         }
@@ -348,7 +356,7 @@ impl Fleet {
             host.tick(shard, now_ms);
         }
         self.settle(at, shard);
-        self.send(at, shard);
+        has_worked |= self.send(at, shard);
         if let Some(host) = &mut self.hosts[at] {
             host.deliver(shard);
         }
@@ -399,10 +407,12 @@ impl Fleet {
         }
     }
 
-    /// What a shard has for its clients is sent.
-    fn send(&mut self, at: usize, shard: usize) {
-        let Some(host) = &mut self.hosts[at] else { return };
-        for (index, bytes) in host.flush(shard) {
+    /// What a shard has for its clients is sent. Says whether there was anything.
+    fn send(&mut self, at: usize, shard: usize) -> bool {
+        let Some(host) = &mut self.hosts[at] else { return false };
+        let sent = host.flush(shard);
+        let has_sent = !sent.is_empty();
+        for (index, bytes) in sent {
             let client = &mut self.clients[index];
             if client.is_there() {
                 trace!(self, "{} client {index} hears {}", self.now_ms, bytes.escape_ascii());
@@ -412,6 +422,7 @@ impl Fleet {
             }
         }
         self.settle(at, shard);
+        has_sent
     }
 
     /// Ends the faults.

@@ -18,6 +18,7 @@ fn hundreds_of_seeds_hold() {
         "redis_restarts",
         "redis_absences",
         "connections_cut",
+        "losses",
         "relations_ended",
         "letters_received",
     ] {
