@@ -85,7 +85,7 @@ pub enum News {
 }
 
 /// What clusters of two hosts say to each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Letter {
     /// Your client was on the list: we want it for ours.
     Take {
