@@ -700,3 +700,32 @@ fn a_fleet_of_its_own_has_a_list_of_its_own() {
     host.assert_quiet();
     assert_eq!(host.metrics.counters.pairing_dropped.value(), 1);
 }
+
+#[test]
+fn letters_come_out_as_they_went_in_and_nothing_else_does() {
+    let (room, one, other) =
+        (RoomId::new(&mut Entropy::from_seed([9; 32])), waiter(HERE, 1), waiter(THERE, 2));
+    for letter in [
+        Letter::Take { theirs: one.client, ours: other, room },
+        Letter::Offer { room, older: one, newer: other },
+        Letter::Refused { room },
+    ] {
+        let mut draft = Draft::default();
+        draft.push(CLUSTER, &crate::cluster::Letter::Pairing(letter));
+        let sender = Sender { host: THERE, start: 1 };
+        let header = Header { sender, mine: 5, yours: 6, sequence: 0, wants_answer: false };
+        let empty = Draft::default().finish(&header).len();
+        let bytes = draft.finish(&header);
+        let Ok(codec::Message::Mail(mail)) = codec::decode(&bytes) else { panic!("{letter:?}") };
+        assert_eq!(mail.letters, [(CLUSTER, crate::cluster::Letter::Pairing(letter))]);
+        for cut in empty + 1..bytes.len() {
+            assert_eq!(codec::decode(&bytes.slice(..cut)), Err(Error::TooShort), "{letter:?} to {cut}");
+        }
+        // Behind the shard and the kind of the letter stands its own kind, and behind that an id.
+        for (at, error) in [(empty + 2, Error::UnknownKind(0x70)), (empty + 9, Error::WrongId)] {
+            let mut changed = bytes.to_vec();
+            changed[at] = 0x70;
+            assert_eq!(codec::decode(&changed.into()), Err(error), "{letter:?}");
+        }
+    }
+}
