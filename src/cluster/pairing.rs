@@ -14,7 +14,7 @@
 //!    │             └─► A's shard ── Accepted ─► B's shard ── Matched ─► A's shard
 //! ```
 //!
-//! For a foreign client, whose server knows no notes, this cluster says them ([`foreign`]). Whoever was taken is watched:
+//! For a foreign client, whose server knows no notes, this cluster says them (`foreign.rs`). Whoever was taken is watched:
 //! if nothing came of it after [`crate::limits::PAIRING_MATCH_MS`], its shard lets it wait anew.
 
 mod foreign;
@@ -86,7 +86,7 @@ pub enum News {
 }
 
 /// What clusters of two hosts say to each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Letter {
     /// Your client was on the list: we want it for ours.
     Take {

@@ -138,7 +138,9 @@ impl Shard {
 
     fn receive_letter(&mut self, from: HostId, letter: Letter) {
         match letter {
-            Letter::Note(note) if self.is_for_here(&note) => self.receive_note(note),
+            Letter::Note(note) if self.is_for_here(&note) && speaks_for(from, &note) => {
+                self.receive_note(note)
+            }
             Letter::Note(_) => self.counters.letters_ignored.add(1),
             Letter::Frame { to, room, frame } => self.receive_distant_frame(to, room, &frame),
             Letter::Pairing(letter) => self.receive_pairing_letter(from, letter),
@@ -183,5 +185,16 @@ impl Shard {
         self.lose_rooms_host(host);
         self.lose_introductions_host(host);
         self.lose_pipes_host(host);
+    }
+}
+
+/// Whether a note is about a client of the host that it comes from.
+fn speaks_for(from: HostId, note: &Note) -> bool {
+    match note {
+        Note::Offer { older, .. } => older.client.host() == from,
+        Note::Accepted { newer, .. } => newer.client.host() == from,
+        Note::Matched { partner, .. } => partner.host() == from,
+        Note::Declined(_) | Note::PartnerLeft { .. } => true,
+        Note::Wait(_) | Note::Unwait(_) => false,
     }
 }

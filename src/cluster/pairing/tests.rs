@@ -163,6 +163,7 @@ impl Host {
     }
 
     /// What it is asked for last must be this; Redis answers.
+    #[expect(clippy::needless_pass_by_value, reason = "replies are made where they are given")]
     fn answer(&mut self, asked: &str, reply: Reply) {
         assert!(!self.asked.is_empty(), "{asked} was not asked for");
         let (token, command) = self.asked.remove(0);
@@ -184,7 +185,7 @@ impl Host {
     /// The one letter to the other host's cluster.
     fn letter(&mut self) -> Letter {
         match &self.written()[..] {
-            [(CLUSTER, crate::cluster::Letter::Pairing(letter))] => letter.clone(),
+            [(CLUSTER, crate::cluster::Letter::Pairing(letter))] => *letter,
             other => panic!("{other:?}"),
         }
     }
@@ -439,29 +440,29 @@ fn our_waiter_is_given_to_a_host_that_has_taken_it() {
     let offer = Letter::Offer { room, older: waiter(HERE, 1), newer };
     let mut host = Host::connected();
     // Nobody waits; nor does another of that host's own, or a client of a third one, count.
-    host.post(Some(take.clone()));
+    host.post(Some(take));
     assert_eq!(host.letter(), Letter::Refused { room });
     host.list(0, 1);
     host.answer(&meet(1), waits());
     host.post(Some(Letter::Take { theirs: id(HERE, 1), ours: waiter(ELSEWHERE, 7), room }));
     host.assert_quiet();
-    host.post(Some(take.clone()));
-    assert_eq!((host.told(), host.letter()), (vec![taken(0)], offer.clone()));
-    host.post(Some(take.clone()));
+    host.post(Some(take));
+    assert_eq!((host.told(), host.letter()), (vec![taken(0)], offer));
+    host.post(Some(take));
     assert_eq!(host.letter(), Letter::Refused { room }, "once");
     host.pass_time(PAIRING_MATCH_MS);
     assert_eq!(host.told(), [declined(1)], "the other may be gone by now");
     // While it is wanted back, and before Redis has said that it is on the list.
     host.list(1, 1);
-    host.post(Some(take.clone()));
-    assert_eq!((host.told(), host.letter()), (vec![taken(1)], offer.clone()));
+    host.post(Some(take));
+    assert_eq!((host.told(), host.letter()), (vec![taken(1)], offer));
     host.answer(&meet(1), waits());
     host.answer(&remove(1), Reply::Integer(0));
     host.list(2, 1);
     host.answer(&meet(1), waits());
     host.recall(2);
-    host.post(Some(take.clone()));
-    assert_eq!((host.told(), host.letter()), (vec![taken(2)], offer.clone()));
+    host.post(Some(take));
+    assert_eq!((host.told(), host.letter()), (vec![taken(2)], offer));
     host.answer(&remove(1), Reply::Integer(0));
     // When it was found missing.
     host.list(3, 1);
@@ -698,4 +699,33 @@ fn a_fleet_of_its_own_has_a_list_of_its_own() {
     host.push(SIGNAL_CHANNEL, &claim.into_bytes().into());
     host.assert_quiet();
     assert_eq!(host.metrics.counters.pairing_dropped.value(), 1);
+}
+
+#[test]
+fn letters_come_out_as_they_went_in_and_nothing_else_does() {
+    let (room, one, other) =
+        (RoomId::new(&mut Entropy::from_seed([9; 32])), waiter(HERE, 1), waiter(THERE, 2));
+    for letter in [
+        Letter::Take { theirs: one.client, ours: other, room },
+        Letter::Offer { room, older: one, newer: other },
+        Letter::Refused { room },
+    ] {
+        let mut draft = Draft::default();
+        draft.push(CLUSTER, &crate::cluster::Letter::Pairing(letter));
+        let sender = Sender { host: THERE, start: 1 };
+        let header = Header { sender, mine: 5, yours: 6, sequence: 0, wants_answer: false };
+        let empty = Draft::default().finish(&header).len();
+        let bytes = draft.finish(&header);
+        let Ok(codec::Message::Mail(mail)) = codec::decode(&bytes) else { panic!("{letter:?}") };
+        assert_eq!(mail.letters, [(CLUSTER, crate::cluster::Letter::Pairing(letter))]);
+        for cut in empty + 1..bytes.len() {
+            assert_eq!(codec::decode(&bytes.slice(..cut)), Err(Error::TooShort), "{letter:?} to {cut}");
+        }
+        // Behind the shard and the kind of the letter stands its own kind, and behind that an id.
+        for (at, error) in [(empty + 2, Error::UnknownKind(0x70)), (empty + 9, Error::WrongId)] {
+            let mut changed = bytes.to_vec();
+            changed[at] = 0x70;
+            assert_eq!(codec::decode(&changed.into()), Err(error), "{letter:?}");
+        }
+    }
 }

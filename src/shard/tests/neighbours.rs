@@ -47,7 +47,7 @@ fn carry(from: &mut Shard, to: &mut Shard) -> usize {
         let ToCluster::Letter { to: host, relation, shard, letter } = mail else { panic!("{mail:?}") };
         assert_eq!((host, shard), (to.settings.host, ShardIndex(0)));
         assert_eq!(relation.0, u64::from(host.0), "as it was named");
-        to.handle_cluster_mail(FromCluster::Letter(THERE, letter), 0);
+        to.handle_cluster_mail(FromCluster::Letter(from.settings.host, letter), 0);
     }
     count
 }
@@ -67,7 +67,7 @@ fn room() -> RoomId {
 
 /// What the queue says when it has taken a waiter of each host.
 fn offer(older: Waiter, newer: Waiter) -> FromCluster {
-    FromCluster::Letter(THERE, Letter::Note(Note::Offer { room: room(), older, newer }))
+    FromCluster::Letter(older.client.host(), Letter::Note(Note::Offer { room: room(), older, newer }))
 }
 
 /// Two hosts, and a client of each; they are partners.
@@ -176,6 +176,10 @@ fn letters_to_nobody_here_are_counted() {
         Letter::Note(Note::Unwait(here)),
         Letter::Note(Note::Declined(waits(elsewhere))),
         Letter::Note(Note::PartnerLeft { room, to: distant }),
+        // Of clients that are not the sender's.
+        Letter::Note(Note::Accepted { room, older: here, newer: waits(elsewhere) }),
+        Letter::Note(Note::Matched { room, partner: elsewhere, newer: here }),
+        Letter::Note(Note::Offer { room, older: waits(elsewhere), newer: here }),
         Letter::Frame { to: here.client, room, frame: vec![0x81, 0].into() },
     ];
     let count = letters.len() as u64;
