@@ -269,6 +269,11 @@ fn a_host_that_logs_nobody_in_asks_for_nothing() {
     pass(&mut [&mut a, &mut b], 2_000);
     assert_eq!(a.news(), ["came one"]);
     assert_eq!(b.news(), [""; 0]);
+    // Nor does it keep what nobody can hear.
+    let from = a.client();
+    a.write(b.id, &Letter { from, to: None, frame: frame(1) });
+    settle(&mut [&mut a, &mut b]);
+    assert_eq!(b.news(), ["letter"]);
     b.log_in("two");
     settle(&mut [&mut a, &mut b]);
     assert_eq!((a.news(), b.news()), (vec!["came two".to_owned()], vec!["came one,two".to_owned()]));
