@@ -162,7 +162,7 @@ impl Directory {
     /// Another host's shard has written to those of this host.
     pub(super) fn handle_letter(&mut self, from: HostId, letter: Letter, desk: &mut Desk) {
         let is_for_here = letter.to.is_none_or(|to| to.host() == desk.me);
-        if letter.from.host() != from || !is_for_here {
+        if letter.from.host() != from || !is_for_here || !self.is_awake {
             // There it is counted.
             desk.mail(lobby::home(desk.shards), FromCluster::Letter(from, AnyLetter::Directory(letter)));
         } else if self.is_current {

@@ -39,7 +39,7 @@ static EXPIRE: Script = Script { source: include_str!("scripts/rooms_expire.lua"
 static RESTORE: Script = Script { source: include_str!("scripts/rooms_restore.lua") };
 
 /// What a shard asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// A room for this client. [`News::Joined`] or [`News::Refused`] follows.
     Create {

@@ -257,7 +257,7 @@ fn what_redis_cannot_be_asked_waits_and_not_for_ever() {
     a.told.clear();
     a.desk.is_up = false;
     let join = Request::Join { client: two, room: key.room, timeout_ms: TIMEOUT_MS };
-    assert_eq!(a.ask(join.clone()), []);
+    assert_eq!(a.ask(join), []);
     assert_eq!(a.passes(5_000), []);
     (a.is_away, a.desk.is_up) = (false, true);
     a.rooms.handle_up(&mut a.desk);

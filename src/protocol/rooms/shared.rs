@@ -35,7 +35,7 @@ pub struct Key {
 }
 
 /// What is asked about rooms.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
     /// This client wants a new room.
     Create(ClientId),

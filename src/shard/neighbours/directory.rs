@@ -46,7 +46,7 @@ impl Shard {
         let frame = Bytes::from(bytes);
         match to {
             Distant::Client(to) => {
-                self.post_peer_letter(slot, to.host(), Letter { from, to: Some(to), frame })
+                self.post_peer_letter(slot, to.host(), Letter { from, to: Some(to), frame });
             }
             Distant::Hosts(hosts) => {
                 for host in hosts {

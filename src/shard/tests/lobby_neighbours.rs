@@ -10,6 +10,7 @@ use crate::cluster::rooms;
 use crate::cluster::{FromCluster, Letter, Relation, ToCluster};
 use crate::id::RoomId;
 use crate::protocol::rooms::{Key, Note, RoomIndex};
+use crate::wire::frame::ServerHeader;
 
 const THERE: HostId = HostId(2);
 const LOGIN: &str = r#"{"type":"login","name":"a"}"#;
@@ -51,7 +52,7 @@ fn came(client: ClientId, sequence: u64, name: &str) -> FromCluster {
 }
 
 fn text_frame(payload: &str) -> Bytes {
-    let header = crate::wire::frame::ServerHeader::new(crate::wire::frame::Opcode::Text, payload.len());
+    let header = ServerHeader::new(Opcode::Text, payload.len());
     [header.as_bytes(), payload.as_bytes()].concat().into()
 }
 

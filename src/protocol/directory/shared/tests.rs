@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::id::{Entropy, ShardIndex, Slot};
-use crate::protocol::{self, Action};
+use crate::protocol::{self, Action, Part};
 use crate::wire::envelope::Parser;
 
 const SEND: &str = r#"{"type":"say","target":"far"}"#;
