@@ -95,8 +95,7 @@ fn shards_hear_whether_redis_is_there() {
         told.push((to.0, mail));
     }
     let mail = |news| FromCluster::Pipes(news);
-    let expected =
-        [News::Up, News::Down].into_iter().flat_map(|news| (0..3).map(move |to| (to, mail(news.clone()))));
+    let expected = [News::Up, News::Down].into_iter().flat_map(|news| (0..3).map(move |to| (to, mail(news))));
     assert_eq!(told, expected.collect::<Vec<_>>());
 }
 

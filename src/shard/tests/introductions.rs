@@ -10,8 +10,7 @@ use crate::protocol::introduction::distant::{Acquaintance, Names};
 const THERE: HostId = HostId(2);
 
 fn host() -> Shard {
-    let mut limits = Limits::default();
-    limits.messages_per_second_max = 1_000_000;
+    let limits = Limits { messages_per_second_max: 1_000_000, ..Limits::default() };
     let settings = Settings { shards: 1, has_cluster: true, limits, ..settings() };
     let mut host = shard(0, &settings);
     tell(&mut host, News::Up);
