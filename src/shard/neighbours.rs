@@ -139,7 +139,7 @@ impl Shard {
     fn receive_letter(&mut self, from: HostId, letter: Letter) {
         match letter {
             Letter::Note(note) if self.is_for_here(&note) && speaks_for(from, &note) => {
-                self.receive_note(note)
+                self.receive_note(note);
             }
             Letter::Note(_) => self.counters.letters_ignored.add(1),
             Letter::Frame { to, room, frame } => self.receive_distant_frame(to, room, &frame),
