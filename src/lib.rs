@@ -53,3 +53,9 @@ pub mod shard;
 pub mod simulator;
 pub mod websocket;
 pub mod wire;
+
+/// A Redis of a test's own, as the black-box tests have it.
+#[cfg(test)]
+#[path = "../tests/support/redis.rs"]
+#[allow(dead_code, reason = "the black-box tests use the rest")]
+mod test_redis;

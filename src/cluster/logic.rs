@@ -135,17 +135,17 @@ impl Cluster {
             // It is read again with the next connection, or soon.
             (Some(Awaited::Roll), _) => self.desk.roll.handle_failed(),
             (Some(Awaited::Pairing(awaited)), reply) => {
-                self.pairing.handle_reply(awaited, reply, &mut self.desk)
+                self.pairing.handle_reply(awaited, reply, &mut self.desk);
             }
             (Some(Awaited::Rendezvous(awaited)), reply) => {
-                self.rendezvous.handle_reply(awaited, reply, &mut self.desk)
+                self.rendezvous.handle_reply(awaited, reply, &mut self.desk);
             }
             (Some(Awaited::Directory(awaited)), reply) => {
-                self.directory.handle_reply(awaited, reply, &mut self.desk)
+                self.directory.handle_reply(awaited, reply, &mut self.desk);
             }
             (Some(Awaited::Rooms(awaited)), reply) => self.rooms.handle_reply(awaited, reply, &mut self.desk),
             (Some(Awaited::Introductions(awaited)), reply) => {
-                self.introductions.handle_reply(awaited, reply, &mut self.desk)
+                self.introductions.handle_reply(awaited, reply, &mut self.desk);
             }
             (Some(Awaited::Pipes(awaited)), reply) => self.pipes.handle_reply(awaited, reply, &mut self.desk),
             (Some(Awaited::Mail(..)) | None, _) => {}
@@ -207,7 +207,7 @@ impl Cluster {
             ToCluster::Directory(request) => self.directory.handle_request(from, request, &mut self.desk),
             ToCluster::Rooms(request) => self.rooms.handle_request(from, request, &mut self.desk),
             ToCluster::Introductions(request) => {
-                self.introductions.handle_request(from, request, &mut self.desk)
+                self.introductions.handle_request(from, request, &mut self.desk);
             }
             ToCluster::Pipes(request) => self.pipes.handle_request(from, request, &mut self.desk),
         }

@@ -276,7 +276,10 @@ impl Pairing {
     }
 
     fn clear_strays(&mut self, desk: &mut Desk) {
-        while let Some((_, client)) = self.strays.pop_front_if(|(due_ms, _)| *due_ms <= desk.now_ms) {
+        while let Some((_, client)) =
+            self.strays.front().copied().filter(|(due_ms, _)| *due_ms <= desk.now_ms)
+        {
+            self.strays.pop_front();
             // It may wait again.
             if self.lent.is_none_or(|lent| lent.waiter.client != client) {
                 desk.metrics.counters.pairing_commands.add(1);

@@ -1,9 +1,5 @@
 //! Both connections against a real Redis.
 
-#[path = "../../tests/support/redis.rs"]
-#[allow(dead_code, reason = "the black-box tests use the rest")]
-mod support;
-
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -19,7 +15,7 @@ use crate::cluster::{Command, Script};
 use crate::id::Entropy;
 use crate::limits::{REDIS_COMMAND_BYTES_MAX, REDIS_COMMANDS_MAX, REDIS_SUBSCRIBE_CHANNELS_MAX};
 use crate::metrics::{Call, ClusterMetrics};
-use support::{Redis, Value};
+use crate::test_redis::{Redis, Value};
 
 const WAIT: Duration = Duration::from_secs(20);
 

@@ -1,9 +1,5 @@
 //! Hosts over a real Redis, with nobody behind them: what is published reaches each when the test says so, or never.
 
-#[path = "../../../tests/support/redis.rs"]
-#[allow(dead_code, reason = "the black-box tests use the rest")]
-mod support;
-
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -16,8 +12,8 @@ use crate::id::{Entropy, Slot};
 use crate::limits::{ANSWER_MS_MAX, DIRECTORY_NAMES_MAX};
 use crate::metrics::ClusterMetrics;
 use crate::plant::Planted;
+use crate::test_redis::{Connection, Redis, Value};
 use crate::wire::frame::{Opcode, ServerHeader};
-use support::{Connection, Redis, Value};
 
 /// A channel that all listen to: what was published before is there when this is.
 const MARK: &[u8] = b"mark";

@@ -1,9 +1,5 @@
 //! What shards ask for and what they are told, with the scripts on a real Redis.
 
-#[path = "../../../tests/support/redis.rs"]
-#[allow(dead_code, reason = "the black-box tests use the rest")]
-mod support;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -16,8 +12,8 @@ use crate::cluster::{CLUSTER, Output, Settings, Token};
 use crate::id::{Entropy, Slot};
 use crate::metrics::ClusterMetrics;
 use crate::plant::Planted;
+use crate::test_redis::{Connection, Redis, Value};
 use crate::wire::frame::{Opcode, ServerHeader};
-use support::{Connection, Redis, Value};
 
 const TIMEOUT_MS: u64 = 60_000;
 

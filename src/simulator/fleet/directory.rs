@@ -51,7 +51,10 @@ impl Named {
         if let Some(error) = message.get("error") {
             let is_known =
                 ["name_taken", "target_not_found", "rate_limit_exceeded"].iter().any(|name| error == name);
-            return if is_known { () } else { fail(format!("{message}")) };
+            if !is_known {
+                fail(format!("{message}"));
+            }
+            return;
         }
         match text(message, "type") {
             "login_success" => self.hear_list(message),

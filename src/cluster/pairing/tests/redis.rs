@@ -1,10 +1,6 @@
 //! The scripts, against a real Redis.
 
-#[path = "../../../../tests/support/redis.rs"]
-#[allow(dead_code, clippy::duplicate_mod, reason = "other tests have it as well, and use the rest")]
-mod support;
-
-use support::{Redis, Value};
+use crate::test_redis::{Redis, Value};
 
 const LIST: &str = "list";
 const ROLL: &str = "roll";

@@ -27,7 +27,7 @@ const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong ki
 /// Takes the value of a key as one kind, made if it is missing.
 macro_rules! value {
     ($keys:expr, $key:expr, $kind:ident) => {
-        match $keys.values.entry($key.clone()).or_insert_with(|| Value::$kind(Default::default())) {
+        match $keys.values.entry($key.to_vec()).or_insert_with(|| Value::$kind(Default::default())) {
             Value::$kind(value) => value,
             _ => return Answer::Error(WRONG_TYPE.into()),
         }
@@ -177,7 +177,7 @@ impl Keys {
         }
     }
 
-    fn hash(&mut self, name: &str, key: &Vec<u8>, rest: &[Vec<u8>]) -> Answer {
+    fn hash(&mut self, name: &str, key: &[u8], rest: &[Vec<u8>]) -> Answer {
         let hash = value!(self, key, Hash);
         match (name, rest) {
             ("HGET", [field]) => hash.get(field).map_or(Answer::Nil, |value| Answer::Bytes(value.clone())),
@@ -214,7 +214,7 @@ impl Keys {
         }
     }
 
-    fn set(&mut self, name: &str, key: &Vec<u8>, rest: &[Vec<u8>]) -> Answer {
+    fn set(&mut self, name: &str, key: &[u8], rest: &[Vec<u8>]) -> Answer {
         let set = value!(self, key, Set);
         match (name, rest) {
             ("SADD", members) => {
@@ -230,7 +230,7 @@ impl Keys {
         }
     }
 
-    fn list(&mut self, name: &str, key: &Vec<u8>, rest: &[Vec<u8>]) -> Answer {
+    fn list(&mut self, name: &str, key: &[u8], rest: &[Vec<u8>]) -> Answer {
         let list = value!(self, key, List);
         match (name, rest) {
             ("LPUSH", items) => items.iter().for_each(|item| list.push_front(item.clone())),
@@ -270,7 +270,7 @@ impl Keys {
         Answer::Integer(list.len() as i64)
     }
 
-    fn sorted(&mut self, name: &str, key: &Vec<u8>, rest: &[Vec<u8>]) -> Answer {
+    fn sorted(&mut self, name: &str, key: &[u8], rest: &[Vec<u8>]) -> Answer {
         let sorted = value!(self, key, Sorted);
         match (name, rest) {
             ("ZADD", [option, score_of, member]) if option == b"NX" => {
