@@ -34,7 +34,27 @@ fn servers<const N: usize>(setup: Setup, redis: &Redis) -> [Server; N] {
     for server in &servers {
         server.wait_for_metric("parlor_hosts", N as u64 - 1);
     }
+    wait_for_homes(redis, &servers);
     servers
+}
+
+/// Waits until the home of introductions of each host knows all others too: until then what it says may be repeated.
+fn wait_for_homes(redis: &Redis, servers: &[Server]) {
+    let ids: Vec<String> = (0..servers.len()).map(|index| format!("probe{index}")).collect();
+    let mut probes: Vec<Socket> = servers.iter().zip(&ids).map(|(server, id)| open(server, id)).collect();
+    for probe in &mut probes {
+        join(probe, &["probe"]);
+    }
+    for (probe, me) in probes.iter_mut().zip(&ids) {
+        let mut missing: Vec<String> =
+            ids.iter().filter(|id| *id != me).map(|id| introduction(id, &["probe"])).collect();
+        while !missing.is_empty() {
+            let heard = probe.next("a probe").into_text().expect("text").to_string();
+            missing.retain(|text| *text != heard);
+        }
+    }
+    drop(probes);
+    wait_for_members(redis, "probe", &[]);
 }
 
 fn introduction(id: &str, keys: &[&str]) -> String {

@@ -15,7 +15,7 @@ use crate::id::{ClientId, HostId, ShardIndex};
 use crate::limits::PIPE_CHUNK_BYTES_MAX;
 use crate::protocol::pipe::Names;
 
-/// KEYS: where this end waits, where the other does. ARGV: the client.
+/// KEYS: where this end waits, where the other does. ARGV: the client, the hosts that can be asked, who is gone.
 static ARRIVE: Script = Script { source: include_str!("scripts/pipe_arrive.lua") };
 /// KEYS: where this end waits. ARGV: the client.
 static FORGET: Script = Script { source: include_str!("scripts/pipe_forget.lua") };
@@ -130,7 +130,7 @@ impl Pipes {
     /// A shard asks for something.
     pub(super) fn handle_request(&mut self, from: ShardIndex, request: Request, desk: &mut Desk) {
         match request {
-            Request::Arrive { client, names } => arrive(from, client, names, desk),
+            Request::Arrive { client, names } => arrive(from, client, names, b"", desk),
             Request::Forget { client, names } => {
                 let keys = vec![key(&names.own)];
                 let arguments = vec![client.text().to_vec()];
@@ -148,12 +148,16 @@ impl Pipes {
                 Some((partner, Maker::Here | Maker::Neighbour(_))) => {
                     tell(shard, News::Met { client, partner }, desk);
                 }
-                // Its entry is gone. Whoever is there in spite of that arrives again when the hosts find each other.
+                // It was lost meanwhile, and its entry is gone. If it comes back it arrives again.
                 Some((_, Maker::Gone(_) | Maker::Unreached(_) | Maker::Foreign)) | None => {
-                    arrive(shard, client, names, desk);
+                    arrive(shard, client, names, b"", desk);
                 }
             },
-            [b"waits", before] => {
+            [b"waits", before, other] => {
+                let maker = ClientId::parse(other).map(|other| desk.maker(other));
+                if !other.is_empty() && matches!(maker, Some(Maker::Gone(_)) | None) {
+                    return arrive(shard, client, names, other, desk);
+                }
                 let before = ClientId::parse(before).filter(|before| *before != client);
                 if let Some((before, Maker::Neighbour(host))) = before.map(|id| (id, desk.maker(id))) {
                     let letter = Letter { to: before, from: client, what: What::Replaced };
@@ -203,9 +207,13 @@ impl Pipes {
     pub(super) fn handle_shutdown(&mut self, _desk: &mut Desk) {}
 }
 
-fn arrive(shard: ShardIndex, client: ClientId, names: Names, desk: &mut Desk) {
+/// `gone`: who waits in the partner's place and is gone; empty for nobody.
+fn arrive(shard: ShardIndex, client: ClientId, names: Names, gone: &[u8], desk: &mut Desk) {
     let keys = vec![key(&names.own), key(&names.other)];
-    let command = Command::Run { script: &ARRIVE, keys, arguments: vec![client.text().to_vec()] };
+    let hosts: Vec<String> =
+        std::iter::once(desk.me).chain(desk.hosts.all_found()).map(|host| host.to_string()).collect();
+    let arguments = vec![client.text().to_vec(), hosts.join(",").into_bytes(), gone.to_vec()];
+    let command = Command::Run { script: &ARRIVE, keys, arguments };
     desk.ask(desk::Awaited::Pipes(Awaited::Arrive { shard, client, names }), command);
 }
 
