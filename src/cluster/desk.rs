@@ -185,9 +185,25 @@ impl Desk {
             match self.roll.entry(host) {
                 Entry::Ours if self.hosts.hears_all() => Maker::Gone(host),
                 Entry::Stranger if self.has_public_layouts => Maker::Foreign,
-                Entry::Ours | Entry::Stranger | Entry::Unknown => Maker::Unreached(host),
+                // It says so before it registers anybody.
+                Entry::Stranger => Maker::Gone(host),
+                Entry::Ours | Entry::Unknown => Maker::Unreached(host),
             }
         }
+    }
+
+    /// As [`Desk::maker`], where there is no time to find out: a host that was never met counts as a foreign one. For what
+    /// is said in public channels, where hosts of ours say nothing to each other.
+    pub(super) fn maker_at_once(&self, id: ClientId) -> Maker {
+        match self.maker(id) {
+            Maker::Unreached(host) if self.has_public_layouts && !self.is_ours(host) => Maker::Foreign,
+            maker => maker,
+        }
+    }
+
+    /// Whether a host is known to be one of ours.
+    fn is_ours(&self, host: HostId) -> bool {
+        self.hosts.is_known(host) || self.roll.entry(host) == Entry::Ours
     }
 
     /// Mail to a shard. One to a shard that does not exist was never ours, and is dropped.

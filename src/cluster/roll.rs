@@ -91,6 +91,13 @@ impl Roll {
         self.wondered.get_mut().append(&mut self.asked);
     }
 
+    /// The roll does not have this host, as Redis has just said.
+    pub(super) fn note_stranger(&mut self, host: HostId) {
+        if !self.hosts.contains(&host) && self.strangers.len() < STRANGERS_MAX {
+            self.strangers.insert(host);
+        }
+    }
+
     /// A host was heard.
     pub(super) fn add(&mut self, host: HostId) {
         self.hosts.insert(host);

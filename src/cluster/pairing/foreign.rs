@@ -231,7 +231,7 @@ impl Foreigners {
     /// What a payload says; nothing if it is not for a client of ours to hear, or not from a foreign one.
     fn read(&mut self, to: ClientId, payload: &[u8], desk: &Desk) -> Option<Signal> {
         let envelope = self.parser.parse(payload).ok()?;
-        let is_foreign = |id: &ClientId| desk.maker(*id) == Maker::Foreign;
+        let is_foreign = |id: &ClientId| desk.maker_at_once(*id) == Maker::Foreign;
         match &*envelope.text_of("type")? {
             b"matched" => {
                 let foreign = id_in(&envelope, "partnerId").filter(is_foreign)?;

@@ -144,7 +144,12 @@ impl Pairing {
                 }
                 self.handle_other(other, desk);
             }
-            Met::Foreign(other) => self.handle_other(other, desk),
+            Met::Foreign(other) => {
+                if let Some(id) = ClientId::parse(other) {
+                    desk.roll.note_stranger(id.host());
+                }
+                self.handle_other(other, desk);
+            }
             Met::Missing => self.hand_over(true, desk),
             Met::Waits if is_recalled => self.remove(desk),
             Met::Unknown if is_recalled => self.give_back(desk),

@@ -227,6 +227,9 @@ impl Rendezvous {
             members.iter().map(|name| name.as_slice().into()).chain(known.cloned()).collect();
         for other in others.iter().filter(|other| is_name(other)) {
             match maker_of(other, desk) {
+                (Maker::Unreached(_), _) if is_foreign(other, desk) => {
+                    desk.publish(other.to_vec(), notice(DISCONNECTED, &client.text()));
+                }
                 (Maker::Neighbour(host), Some(to)) => {
                     self.write(host, Letter::Disconnected { to, gone: client }, desk);
                 }
@@ -254,6 +257,7 @@ pub(super) fn maker_of(name: &[u8], desk: &Desk) -> (Maker, Option<ClientId>) {
     }
 }
 
+/// Whether somebody counts as foreign where there is no time to find out.
 pub(super) fn is_foreign(name: &[u8], desk: &Desk) -> bool {
-    maker_of(name, desk).0 == Maker::Foreign
+    ClientId::parse(name).is_none_or(|id| desk.maker_at_once(id) == Maker::Foreign)
 }

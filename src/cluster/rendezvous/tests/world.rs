@@ -413,6 +413,8 @@ impl Host {
                     self.cluster.handle_turn_end();
                 }
                 Output::Command { token, command } => self.commands.push_back((token, command)),
+                // Another dialect's.
+                Output::Subscribe(channel) if channel == b"webrtc:signal" => {}
                 Output::Subscribe(channel) => {
                     self.channels.insert(channel.clone());
                     if self.is_connected {
