@@ -228,7 +228,7 @@ fn clients_of_two_hosts_meet_talk_and_part(setup: Setup) {
         assert_eq!(host.metric("parlor_relations_ended_total"), 0, "{}", host.log());
         assert_eq!(host.metric("parlor_letters_ignored_total"), 0);
         assert_eq!(host.metric("parlor_rendezvous_ignored_total"), 0);
-        host.wait_for_metric("parlor_redis_subscriptions", 2);
+        host.wait_for_metric("parlor_redis_subscriptions", 3);
     }
     let (sent, received) =
         ("parlor_rendezvous_messages_sent_total", "parlor_rendezvous_messages_received_total");
@@ -370,7 +370,7 @@ fn who_closes_while_arriving_leaves_nothing(setup: Setup) {
     }
     here.wait_for_metric("parlor_rendezvous_clients", 0);
     wait_until("its set to be empty", || members_of(&redis, &format!("{}:wallet", key(0))).is_empty());
-    here.wait_for_metric("parlor_redis_subscriptions", 2);
+    here.wait_for_metric("parlor_redis_subscriptions", 3);
     // Whoever was announced has left again.
     let mut there_now = BTreeSet::new();
     let last = open_alone(&here, &redis, &key(0), WALLET);
