@@ -103,6 +103,9 @@ pub const HOST_PROOF_MS: u64 = 3 * HOST_HEARTBEAT_MS;
 pub const HOST_WEDGED_MS: u64 = 4 * HOST_HEARTBEAT_MS;
 /// An answer that says the same as the one before is not given again sooner, whatever a neighbour asks.
 pub const HOST_ANSWER_MS: u64 = 50;
+/// A host tells another one that it has a relation to how much it has written to it so often, in milliseconds, even if
+/// that is nothing new: what says so may be lost with what it speaks of.
+pub const HOST_MARK_MS: u64 = 5 * HOST_HEARTBEAT_MS;
 /// Most other hosts. More are not talked to, which is logged once.
 pub const HOSTS_MAX: usize = 1_024;
 /// A host is remembered for so many seconds after it was last seen, longer than what it leaves in Redis.

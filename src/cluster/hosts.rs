@@ -16,7 +16,8 @@
 //!
 //! A number is never used twice. Mail counts if both numbers are those that the receiver knows and its sequence is the
 //! next one. A higher number of the other's says that it has ended the relation; a sequence that is too high, that mail
-//! was lost. When nothing follows, the next second's mark (mail without letters) shows what is missing.
+//! was lost. When nothing follows, the next second's mark (mail without letters) shows what is missing. A mark may be lost,
+//! too, and is repeated every [`HOST_MARK_MS`].
 //!
 //! A host is dead when it was not heard for [`HOST_SILENCE_MS`] during which our own heartbeats came back. Without our
 //! own, Redis is gone and not the others, and nobody is judged.
@@ -28,8 +29,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::codec::{Header, Heartbeat, Sender};
 use crate::id::HostId;
 use crate::limits::{
-    HOST_ANSWER_MS, HOST_HEARTBEAT_MS, HOST_PATH_GAP_MS, HOST_PAUSE_MS, HOST_PROOF_MS, HOST_SILENCE_MS,
-    HOST_WEDGED_MS, HOSTS_MAX,
+    HOST_ANSWER_MS, HOST_HEARTBEAT_MS, HOST_MARK_MS, HOST_PATH_GAP_MS, HOST_PAUSE_MS, HOST_PROOF_MS,
+    HOST_SILENCE_MS, HOST_WEDGED_MS, HOSTS_MAX,
 };
 use crate::plant::{Plant, Planted};
 pub use event::{Event, Relation, Why};
@@ -60,6 +61,11 @@ struct Peer {
 impl Peer {
     fn is_told(&self) -> bool {
         self.told == Some((self.mine, self.theirs, self.sent))
+    }
+
+    /// How long after it was told something it is told where we stand.
+    fn mark_after_ms(&self) -> u64 {
+        if self.is_found && self.is_told() { HOST_MARK_MS } else { HOST_HEARTBEAT_MS }
     }
 }
 
@@ -160,9 +166,7 @@ impl Hosts {
             self.lose_subscriptions();
             return self.events.push_back(Event::Resubscribe);
         }
-        let is_due = |peer: &Peer| {
-            now_ms.saturating_sub(peer.told_ms) >= HOST_HEARTBEAT_MS && !(peer.is_found && peer.is_told())
-        };
+        let is_due = |peer: &Peer| now_ms.saturating_sub(peer.told_ms) >= peer.mark_after_ms();
         self.tell_all(is_due);
     }
 

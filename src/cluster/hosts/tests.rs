@@ -158,6 +158,28 @@ fn a_loss_that_nothing_follows_is_noticed_within_a_second() {
     assert_eq!(gone(&of_a), [(B.host, Why::Renewed)]);
 }
 
+/// Whoever waits for an answer to what was lost would wait for ever.
+#[test]
+fn a_loss_is_noticed_though_what_says_so_is_lost_too() {
+    let (mut a, mut b) = two();
+    a.stamp(B.host).expect("a relation");
+    for now_ms in (100..=1_500).step_by(100) {
+        a.handle_tick(now_ms);
+        b.handle_tick(now_ms);
+        // Heartbeats arrive, mail does not.
+        for event in events(&mut a) {
+            if let Event::Beat(heartbeat) = event {
+                a.handle_heartbeat(&heartbeat, now_ms);
+                b.handle_heartbeat(&heartbeat, now_ms);
+            }
+        }
+        exchange(&mut b, &mut a, now_ms);
+    }
+    let (of_a, of_b) = live(&mut a, &mut b, 1_600, 1_000 + HOST_MARK_MS);
+    assert_eq!(gone(&of_b), [(A.host, Why::Gap)]);
+    assert_eq!(gone(&of_a), [(B.host, Why::Renewed)]);
+}
+
 #[test]
 fn a_silent_host_is_dead_after_four_seconds() {
     let (mut a, mut b) = two();

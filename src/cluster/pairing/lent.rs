@@ -262,8 +262,8 @@ impl Pairing {
         let lent = self.lent.filter(|lent| lent.waiter.client == theirs);
         let older = match lent {
             Some(lent) if !matches!(lent.stage, Stage::Asking { .. }) => {
-                if matches!(lent.stage, Stage::Meeting(_)) {
-                    // It may go onto the list after it was taken off.
+                if lent.may_be_listed {
+                    // It may have gone onto the list anew after it was taken off.
                     clear(theirs, desk);
                 }
                 self.hand_over(false, desk);

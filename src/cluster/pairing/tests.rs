@@ -452,6 +452,7 @@ fn our_waiter_is_given_to_a_host_that_has_taken_it() {
     host.assert_quiet();
     host.post(Some(take));
     assert_eq!((host.told(), host.letter()), (vec![taken(0)], offer));
+    host.answer(&remove(1), Reply::Integer(1));
     host.post(Some(take));
     assert_eq!(host.letter(), Letter::Refused { room }, "once");
     host.pass_time(PAIRING_MATCH_MS);
@@ -467,6 +468,7 @@ fn our_waiter_is_given_to_a_host_that_has_taken_it() {
     host.recall(2);
     host.post(Some(take));
     assert_eq!((host.told(), host.letter()), (vec![taken(2)], offer));
+    host.answer(&remove(1), Reply::Integer(0));
     host.answer(&remove(1), Reply::Integer(0));
     // When it was found missing.
     host.list(3, 1);
@@ -629,6 +631,20 @@ fn what_redis_did_not_answer_is_asked_again() {
     host.answer(&meet(2), Reply::Failed);
     assert_eq!(host.told(), [recalled(1)]);
     host.answer(&remove(2), Reply::Integer(0));
+    host.assert_quiet();
+}
+
+/// The other host takes it off the list, and asks for it when it has gone there once more.
+#[test]
+fn who_was_listed_anew_is_taken_off_again_when_another_host_has_it() {
+    let (newer, room) = (waiter(THERE, 7), RoomId::new(&mut Entropy::from_seed([9; 32])));
+    let mut host = Host::connected();
+    host.list(0, 1);
+    host.answer(&meet(1), waits());
+    host.post(Some(Letter::Take { theirs: id(HERE, 1), ours: newer, room }));
+    assert_eq!(host.letter(), Letter::Offer { room, older: waiter(HERE, 1), newer });
+    assert_eq!(host.told(), [taken(0)]);
+    host.answer(&remove(1), Reply::Integer(1));
     host.assert_quiet();
 }
 
