@@ -126,13 +126,13 @@ impl Pairing {
     pub(super) fn handle_met(&mut self, question: u64, met: Met<'_>, desk: &mut Desk) {
         let is_meeting = |lent: &&mut Lent| lent.stage == Stage::Meeting(question);
         let Some(lent) = self.lent.as_mut().filter(is_meeting) else {
-            // Our waiter is gone meanwhile, or meets others.
-            if let Some(other) = met.other() {
+            // Our waiter is gone meanwhile, or meets others. One of our hosts misses its own, and lists it anew.
+            if let Met::Foreign(other) = met {
                 put_back(other, desk);
             }
             return;
         };
-        lent.since_ms = desk.now_ms;
+        let asked_ms = std::mem::replace(&mut lent.since_ms, desk.now_ms);
         lent.may_be_listed = matches!(met, Met::Waits | Met::Unknown);
         lent.stage = if met == Met::Waits { Stage::Listed } else { Stage::Kept };
         let is_recalled = lent.is_recalled;
@@ -142,9 +142,9 @@ impl Pairing {
                 if let Some(id) = ClientId::parse(other) {
                     desk.roll.add(id.host());
                 }
-                self.handle_other(other, desk);
+                self.handle_other(other, asked_ms, desk);
             }
-            Met::Foreign(other) => self.handle_other(other, desk),
+            Met::Foreign(other) => self.handle_other(other, asked_ms, desk),
             Met::Missing => self.hand_over(true, desk),
             Met::Waits if is_recalled => self.remove(desk),
             Met::Unknown if is_recalled => self.give_back(desk),
@@ -152,8 +152,8 @@ impl Pairing {
         }
     }
 
-    /// Our waiter has met another one; both are off the list.
-    fn handle_other(&mut self, other: &[u8], desk: &mut Desk) {
+    /// Our waiter has met another one; both are off the list. Redis was asked at `asked_ms`.
+    fn handle_other(&mut self, other: &[u8], asked_ms: u64, desk: &mut Desk) {
         let Some(id) = ClientId::parse(other) else { return self.drop_met(desk) };
         match desk.maker(id) {
             Maker::Here => match self.watch.take_missing(id) {
@@ -161,7 +161,7 @@ impl Pairing {
                 None => self.drop_met(desk),
             },
             Maker::Neighbour(host) => self.ask_host(host, id, desk),
-            Maker::Unreached(_) => self.pass_over(id, desk),
+            Maker::Unreached(_) => self.pass_over(id, asked_ms, desk),
             Maker::Foreign if desk.has_public_layouts && !self.foreigners.is_engaged(id) => {
                 let Some(newer) = self.lent.map(|lent| lent.waiter) else { return };
                 self.foreigners.offer(id, newer, desk);
@@ -204,8 +204,11 @@ impl Pairing {
     }
 
     /// Whom our waiter has met cannot be asked at the moment: somebody else may, or we may later.
-    fn pass_over(&mut self, id: ClientId, desk: &mut Desk) {
-        put_back(&id.text(), desk);
+    fn pass_over(&mut self, id: ClientId, asked_ms: u64, desk: &mut Desk) {
+        // After that its host has missed it and lists it anew; or it has left, and is not looked for any more.
+        if desk.now_ms.saturating_sub(asked_ms) < PAIRING_ASK_MS {
+            put_back(&id.text(), desk);
+        }
         if self.passed_over.len() < PAIRING_PASSED_OVER_MAX {
             self.passed_over.insert(id);
             return self.go_on(desk);
