@@ -284,8 +284,10 @@ impl Pairing {
             self.strays.front().copied().filter(|(due_ms, _)| *due_ms <= desk.now_ms)
         {
             self.strays.pop_front();
-            // It may wait again.
-            if self.lent.is_none_or(|lent| lent.waiter.client != client) {
+            if self.lent.is_some_and(|lent| lent.waiter.client == client) {
+                // It waits again, and belongs there for now.
+                self.note_stray(client, desk);
+            } else {
                 let command = list::remove(client, desk);
                 ask(Awaited::LastClearance(client), command, desk);
             }

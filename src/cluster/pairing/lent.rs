@@ -36,6 +36,15 @@ pub(super) struct Lent {
     is_recalled: bool,
     /// For all that is known its id may be on the list.
     may_be_listed: bool,
+    /// How often it was to go onto the list without being looked for there.
+    listings: u32,
+}
+
+impl Lent {
+    /// Whether somebody may have taken it unnoticed, and may put it back when nobody waits for that.
+    fn may_return(&self) -> bool {
+        self.listings > 1
+    }
 }
 
 impl Pairing {
@@ -59,8 +68,16 @@ impl Pairing {
 
     pub(super) fn handle_list(&mut self, home: ShardIndex, loan: Loan, waiter: Waiter, desk: &mut Desk) {
         let (stage, since_ms) = (Stage::Kept, desk.now_ms);
-        self.lent =
-            Some(Lent { loan, waiter, home, stage, since_ms, is_recalled: false, may_be_listed: false });
+        self.lent = Some(Lent {
+            loan,
+            waiter,
+            home,
+            stage,
+            since_ms,
+            is_recalled: false,
+            may_be_listed: false,
+            listings: 0,
+        });
         self.look(false, desk);
     }
 
@@ -77,9 +94,9 @@ impl Pairing {
 
     /// Whatever is said about the waiter from now on, nobody waits for it.
     pub(super) fn handle_forget(&mut self, loan: Loan, desk: &mut Desk) {
-        if let Some(lent) = self.lent.take_if(|lent| lent.loan == loan)
-            && lent.may_be_listed
-        {
+        let Some(lent) = self.lent.take_if(|lent| lent.loan == loan) else { return };
+        self.note_return(lent, desk);
+        if lent.may_be_listed {
             clear(lent.waiter.client, desk);
         }
     }
@@ -105,6 +122,7 @@ impl Pairing {
         lent.stage = if can_ask { Stage::Meeting(question) } else { Stage::Kept };
         if can_ask {
             lent.may_be_listed = true;
+            lent.listings += u32::from(!is_listed);
             let command = list::meet(lent.waiter.client, is_listed, &self.passed_over, desk);
             ask(Awaited::Meeting(question), command, desk);
         }
@@ -236,6 +254,7 @@ impl Pairing {
     fn give_back(&mut self, desk: &mut Desk) {
         let Some(lent) = self.lent.take() else { return };
         desk.mail(lent.home, FromCluster::Pairing(News::Recalled(lent.loan)));
+        self.note_return(lent, desk);
         if lent.may_be_listed {
             clear(lent.waiter.client, desk);
         }
@@ -245,7 +264,14 @@ impl Pairing {
     fn hand_over(&mut self, is_missing: bool, desk: &mut Desk) {
         let Some(lent) = self.lent.take() else { return };
         desk.mail(lent.home, FromCluster::Pairing(News::Taken(lent.loan)));
+        self.note_return(lent, desk);
         self.watch.add(lent.waiter, is_missing, desk.now_ms);
+    }
+
+    fn note_return(&mut self, lent: Lent, desk: &Desk) {
+        if lent.may_return() {
+            self.note_stray(lent.waiter.client, desk);
+        }
     }
 
     /// Another host has met our waiter.

@@ -394,6 +394,32 @@ fn one_that_has_left_is_looked_for_once_more() {
     host.assert_quiet();
 }
 
+/// It is listed anew after Redis was away, and never missed: somebody may have had it, who puts it back.
+#[test]
+fn one_that_was_listed_twice_is_looked_for_when_its_wait_is_over() {
+    let mut host = Host::connected();
+    host.list(0, 1);
+    host.answer(&meet(1), waits());
+    host.cluster.handle_disconnected(Connection::Commands, host.now_ms);
+    host.connect();
+    host.answer(&meet(1), waits());
+    host.recall(0);
+    host.answer(&remove(1), Reply::Integer(1));
+    assert_eq!(host.told(), [recalled(0)]);
+    // While it waits again it may be there.
+    host.pass_time(PAIRING_STRAY_MS - 100);
+    host.assert_quiet();
+    host.list(1, 1);
+    host.answer(&meet(1), waits());
+    host.pass_time(100);
+    host.assert_quiet();
+    host.forget(1);
+    host.answer(&remove(1), Reply::Integer(1));
+    host.pass_time(PAIRING_STRAY_MS);
+    host.answer(&remove(1), Reply::Integer(1));
+    host.assert_quiet();
+}
+
 /// Its host has missed it by then; and if its client has left, it is not looked for any more.
 #[test]
 fn who_is_passed_over_late_does_not_go_back() {
@@ -576,6 +602,8 @@ fn one_whose_host_cannot_be_reached_goes_back_until_that_is_gone() {
     host.answer(&put_back(unreached), Reply::Integer(1));
     assert_eq!(host.told(), [recalled(1)]);
     host.pass_time(5_000);
+    // It was to go onto the list more than once.
+    host.answer(&remove(1), Reply::Integer(0));
     host.list(2, 3);
     host.answer(&meet(3), met_ours(unreached));
     host.answer(&meet(3), waits());
