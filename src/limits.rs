@@ -162,6 +162,9 @@ pub const PAIRING_RETRY_MS: u64 = 1_000;
 /// A waiter that somebody has taken waits anew if no match follows for so long. Each entry in that time stands for a
 /// loan, and a host lends one waiter at a time, each after [`PAIRING_REMINDER_MS`] at least.
 pub const PAIRING_MATCH_MS: u64 = 2_000;
+/// An id that somebody else had when it was to be taken off the list is looked for once more after so many milliseconds.
+/// Who puts ids back does so within [`PAIRING_ASK_MS`] after it asked for them, and what it takes to get to Redis.
+pub const PAIRING_STRAY_MS: u64 = 2 * PAIRING_MATCH_MS;
 /// Most ids that are kept to be taken off the list when Redis is back. More stay there until somebody takes them, and
 /// finds that they are nobody's.
 pub const PAIRING_LEFTOVERS_MAX: usize = 1_024;

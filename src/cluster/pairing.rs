@@ -31,7 +31,7 @@ use super::desk::{self, Desk};
 use super::hosts::Why;
 use super::{FromCluster, Reply};
 use crate::id::{ClientId, HostId, RoomId, ShardIndex};
-use crate::limits::{PAIRING_LEFTOVERS_MAX, PAIRING_MATCH_MS};
+use crate::limits::{PAIRING_LEFTOVERS_MAX, PAIRING_STRAY_MS};
 use crate::protocol::pairing::{Errand, Loan, Note, Waiter};
 use foreign::{Foreigners, SIGNAL_CHANNEL};
 use lent::Lent;
@@ -122,6 +122,8 @@ pub(super) enum Awaited {
     Removal(u64),
     /// Whether a client that waits no longer was taken off the list.
     Clearance(ClientId),
+    /// The same, the second time.
+    LastClearance(ClientId),
     /// Whether something was published to a foreign partner in this room.
     Signal { foreign: ClientId, room: RoomId },
 }
@@ -179,12 +181,14 @@ impl Pairing {
         match (awaited, reply) {
             (Awaited::Meeting(question), reply) => self.handle_met(question, Met::read(reply), desk),
             (Awaited::Removal(question), reply) => self.handle_removed(question, reply, desk),
-            (Awaited::Clearance(client), Reply::Failed) => self.leave_over(client),
+            (Awaited::Clearance(client) | Awaited::LastClearance(client), Reply::Failed) => {
+                self.leave_over(client);
+            }
             (Awaited::Clearance(client), Reply::Integer(0)) => self.note_stray(client, desk),
             (Awaited::Signal { foreign, room }, Reply::Failed) => {
                 self.foreigners.handle_unpublished(foreign, room, desk);
             }
-            (Awaited::Clearance(_) | Awaited::Signal { .. }, _) => {}
+            (Awaited::Clearance(_) | Awaited::LastClearance(_) | Awaited::Signal { .. }, _) => {}
         }
     }
 
@@ -271,7 +275,7 @@ impl Pairing {
     /// Somebody else had taken this one off the list, and may put it back.
     fn note_stray(&mut self, client: ClientId, desk: &Desk) {
         if self.strays.len() < PAIRING_LEFTOVERS_MAX {
-            self.strays.push_back((desk.now_ms + PAIRING_MATCH_MS, client));
+            self.strays.push_back((desk.now_ms + PAIRING_STRAY_MS, client));
         }
     }
 
@@ -280,11 +284,12 @@ impl Pairing {
             self.strays.front().copied().filter(|(due_ms, _)| *due_ms <= desk.now_ms)
         {
             self.strays.pop_front();
-            // It may wait again.
-            if self.lent.is_none_or(|lent| lent.waiter.client != client) {
-                desk.metrics.counters.pairing_commands.add(1);
+            if self.lent.is_some_and(|lent| lent.waiter.client == client) {
+                // It waits again, and belongs there for now.
+                self.note_stray(client, desk);
+            } else {
                 let command = list::remove(client, desk);
-                desk.command(command);
+                ask(Awaited::LastClearance(client), command, desk);
             }
         }
     }

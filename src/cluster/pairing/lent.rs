@@ -36,6 +36,15 @@ pub(super) struct Lent {
     is_recalled: bool,
     /// For all that is known its id may be on the list.
     may_be_listed: bool,
+    /// How often it was to go onto the list without being looked for there.
+    listings: u32,
+}
+
+impl Lent {
+    /// Whether somebody may have taken it unnoticed, and may put it back when nobody waits for that.
+    fn may_return(&self) -> bool {
+        self.listings > 1
+    }
 }
 
 impl Pairing {
@@ -59,8 +68,16 @@ impl Pairing {
 
     pub(super) fn handle_list(&mut self, home: ShardIndex, loan: Loan, waiter: Waiter, desk: &mut Desk) {
         let (stage, since_ms) = (Stage::Kept, desk.now_ms);
-        self.lent =
-            Some(Lent { loan, waiter, home, stage, since_ms, is_recalled: false, may_be_listed: false });
+        self.lent = Some(Lent {
+            loan,
+            waiter,
+            home,
+            stage,
+            since_ms,
+            is_recalled: false,
+            may_be_listed: false,
+            listings: 0,
+        });
         self.look(false, desk);
     }
 
@@ -77,9 +94,9 @@ impl Pairing {
 
     /// Whatever is said about the waiter from now on, nobody waits for it.
     pub(super) fn handle_forget(&mut self, loan: Loan, desk: &mut Desk) {
-        if let Some(lent) = self.lent.take_if(|lent| lent.loan == loan)
-            && lent.may_be_listed
-        {
+        let Some(lent) = self.lent.take_if(|lent| lent.loan == loan) else { return };
+        self.note_return(lent, desk);
+        if lent.may_be_listed {
             clear(lent.waiter.client, desk);
         }
     }
@@ -105,6 +122,7 @@ impl Pairing {
         lent.stage = if can_ask { Stage::Meeting(question) } else { Stage::Kept };
         if can_ask {
             lent.may_be_listed = true;
+            lent.listings += u32::from(!is_listed);
             let command = list::meet(lent.waiter.client, is_listed, &self.passed_over, desk);
             ask(Awaited::Meeting(question), command, desk);
         }
@@ -126,13 +144,13 @@ impl Pairing {
     pub(super) fn handle_met(&mut self, question: u64, met: Met<'_>, desk: &mut Desk) {
         let is_meeting = |lent: &&mut Lent| lent.stage == Stage::Meeting(question);
         let Some(lent) = self.lent.as_mut().filter(is_meeting) else {
-            // Our waiter is gone meanwhile, or meets others.
-            if let Some(other) = met.other() {
+            // Our waiter is gone meanwhile, or meets others. One of our hosts misses its own, and lists it anew.
+            if let Met::Foreign(other) = met {
                 put_back(other, desk);
             }
             return;
         };
-        lent.since_ms = desk.now_ms;
+        let asked_ms = std::mem::replace(&mut lent.since_ms, desk.now_ms);
         lent.may_be_listed = matches!(met, Met::Waits | Met::Unknown);
         lent.stage = if met == Met::Waits { Stage::Listed } else { Stage::Kept };
         let is_recalled = lent.is_recalled;
@@ -142,13 +160,13 @@ impl Pairing {
                 if let Some(id) = ClientId::parse(other) {
                     desk.roll.add(id.host());
                 }
-                self.handle_other(other, desk);
+                self.handle_other(other, asked_ms, desk);
             }
             Met::Foreign(other) => {
                 if let Some(id) = ClientId::parse(other) {
                     desk.roll.note_stranger(id.host());
                 }
-                self.handle_other(other, desk);
+                self.handle_other(other, asked_ms, desk);
             }
             Met::Missing => self.hand_over(true, desk),
             Met::Waits if is_recalled => self.remove(desk),
@@ -157,8 +175,8 @@ impl Pairing {
         }
     }
 
-    /// Our waiter has met another one; both are off the list.
-    fn handle_other(&mut self, other: &[u8], desk: &mut Desk) {
+    /// Our waiter has met another one; both are off the list. Redis was asked at `asked_ms`.
+    fn handle_other(&mut self, other: &[u8], asked_ms: u64, desk: &mut Desk) {
         let Some(id) = ClientId::parse(other) else { return self.drop_met(desk) };
         match desk.maker(id) {
             Maker::Here => match self.watch.take_missing(id) {
@@ -166,7 +184,7 @@ impl Pairing {
                 None => self.drop_met(desk),
             },
             Maker::Neighbour(host) => self.ask_host(host, id, desk),
-            Maker::Unreached(_) => self.pass_over(id, desk),
+            Maker::Unreached(_) => self.pass_over(id, asked_ms, desk),
             Maker::Foreign if desk.has_public_layouts && !self.foreigners.is_engaged(id) => {
                 let Some(newer) = self.lent.map(|lent| lent.waiter) else { return };
                 self.foreigners.offer(id, newer, desk);
@@ -209,8 +227,11 @@ impl Pairing {
     }
 
     /// Whom our waiter has met cannot be asked at the moment: somebody else may, or we may later.
-    fn pass_over(&mut self, id: ClientId, desk: &mut Desk) {
-        put_back(&id.text(), desk);
+    fn pass_over(&mut self, id: ClientId, asked_ms: u64, desk: &mut Desk) {
+        // After that its host has missed it and lists it anew; or it has left, and is not looked for any more.
+        if desk.now_ms.saturating_sub(asked_ms) < PAIRING_ASK_MS {
+            put_back(&id.text(), desk);
+        }
         if self.passed_over.len() < PAIRING_PASSED_OVER_MAX {
             self.passed_over.insert(id);
             return self.go_on(desk);
@@ -238,6 +259,7 @@ impl Pairing {
     fn give_back(&mut self, desk: &mut Desk) {
         let Some(lent) = self.lent.take() else { return };
         desk.mail(lent.home, FromCluster::Pairing(News::Recalled(lent.loan)));
+        self.note_return(lent, desk);
         if lent.may_be_listed {
             clear(lent.waiter.client, desk);
         }
@@ -247,7 +269,14 @@ impl Pairing {
     fn hand_over(&mut self, is_missing: bool, desk: &mut Desk) {
         let Some(lent) = self.lent.take() else { return };
         desk.mail(lent.home, FromCluster::Pairing(News::Taken(lent.loan)));
+        self.note_return(lent, desk);
         self.watch.add(lent.waiter, is_missing, desk.now_ms);
+    }
+
+    fn note_return(&mut self, lent: Lent, desk: &Desk) {
+        if lent.may_return() {
+            self.note_stray(lent.waiter.client, desk);
+        }
     }
 
     /// Another host has met our waiter.

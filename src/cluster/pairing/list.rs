@@ -39,14 +39,6 @@ impl<'a> Met<'a> {
             _ => Self::Unknown,
         }
     }
-
-    /// Whom it has met.
-    pub(super) fn other(self) -> Option<&'a [u8]> {
-        match self {
-            Self::Ours(other) | Self::Foreign(other) => Some(other),
-            Self::Waits | Self::Missing | Self::Unknown => None,
-        }
-    }
 }
 
 /// Our waiter meets the oldest other, or is on the list. `is_listed`: it should be there already. `passed_over`: these are

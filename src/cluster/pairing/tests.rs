@@ -11,7 +11,9 @@ use crate::cluster::{
     CLUSTER, Cluster, Command, Connection, HEARTBEAT_CHANNEL, Output, Settings, ToCluster, Token,
 };
 use crate::id::{Entropy, Slot};
-use crate::limits::{PAIRING_ASK_MS, PAIRING_MATCH_MS, PAIRING_PASSED_OVER_MAX, PAIRING_RETRY_MS};
+use crate::limits::{
+    PAIRING_ASK_MS, PAIRING_MATCH_MS, PAIRING_PASSED_OVER_MAX, PAIRING_RETRY_MS, PAIRING_STRAY_MS,
+};
 use crate::metrics::ClusterMetrics;
 use crate::plant::Planted;
 use crate::protocol::pairing::Ticket;
@@ -329,9 +331,7 @@ fn one_that_somebody_has_taken_waits_anew_if_nothing_comes_of_it() {
     host.pass_time(100);
     assert_eq!(host.told(), [declined(1)]);
     // Whoever had it may have put it back.
-    host.answer(&remove(1), Reply::Integer(0));
-    host.pass_time(PAIRING_MATCH_MS);
-    host.answer(&remove(1), Reply::Integer(0));
+    host.answer(&remove(1), Reply::Integer(1));
     host.pass_time(PAIRING_MATCH_MS);
     host.assert_quiet();
 }
@@ -357,12 +357,78 @@ fn one_that_leaves_comes_off_without_a_word() {
     host.answer(&meet(1), waits());
     host.forget(0);
     host.answer(&remove(1), Reply::Integer(1));
-    // Before Redis has answered: it may meet somebody, who goes back.
+    // Before Redis has answered: it may meet somebody. One of another host of ours is missed there, and listed anew.
     host.list(1, 2);
     host.forget(1);
     host.answer(&meet(2), met_ours(id(THERE, 3)));
     host.answer(&remove(2), Reply::Integer(0));
-    host.answer(&put_back(id(THERE, 3)), Reply::Integer(1));
+    host.assert_quiet();
+    // A foreign one goes back.
+    host.list(2, 4);
+    host.forget(2);
+    host.answer(&meet(4), met_foreign(id(ELSEWHERE, 3)));
+    host.answer(&remove(4), Reply::Integer(1));
+    host.answer(&put_back(id(ELSEWHERE, 3)), Reply::Integer(1));
+    host.assert_quiet();
+}
+
+/// Somebody else had it when it was to be taken off, and may have put it back since.
+#[test]
+fn one_that_has_left_is_looked_for_once_more() {
+    let mut host = Host::connected();
+    host.list(0, 1);
+    host.answer(&meet(1), waits());
+    host.forget(0);
+    host.answer(&remove(1), Reply::Integer(0));
+    host.pass_time(PAIRING_STRAY_MS - 100);
+    host.assert_quiet();
+    host.pass_time(100);
+    // Redis is away: it is looked for when that is back.
+    host.answer(&remove(1), Reply::Failed);
+    host.cluster.handle_disconnected(Connection::Commands, host.now_ms);
+    host.connect();
+    host.answer(&remove(1), Reply::Integer(0));
+    host.pass_time(PAIRING_STRAY_MS);
+    host.answer(&remove(1), Reply::Integer(0));
+    host.pass_time(PAIRING_STRAY_MS);
+    host.assert_quiet();
+}
+
+/// It is listed anew after Redis was away, and never missed: somebody may have had it, who puts it back.
+#[test]
+fn one_that_was_listed_twice_is_looked_for_when_its_wait_is_over() {
+    let mut host = Host::connected();
+    host.list(0, 1);
+    host.answer(&meet(1), waits());
+    host.cluster.handle_disconnected(Connection::Commands, host.now_ms);
+    host.connect();
+    host.answer(&meet(1), waits());
+    host.recall(0);
+    host.answer(&remove(1), Reply::Integer(1));
+    assert_eq!(host.told(), [recalled(0)]);
+    // While it waits again it may be there.
+    host.pass_time(PAIRING_STRAY_MS - 100);
+    host.assert_quiet();
+    host.list(1, 1);
+    host.answer(&meet(1), waits());
+    host.pass_time(100);
+    host.assert_quiet();
+    host.forget(1);
+    host.answer(&remove(1), Reply::Integer(1));
+    host.pass_time(PAIRING_STRAY_MS);
+    host.answer(&remove(1), Reply::Integer(1));
+    host.assert_quiet();
+}
+
+/// Its host has missed it by then; and if its client has left, it is not looked for any more.
+#[test]
+fn who_is_passed_over_late_does_not_go_back() {
+    let unreached = id(HostId(0xcc), 7);
+    let mut host = Host::connected();
+    host.list(0, 1);
+    host.pass_time(PAIRING_ASK_MS);
+    host.answer(&meet(1), met_ours(unreached));
+    host.answer(&format!("{} {}", meet(1), text(unreached)), waits());
     host.assert_quiet();
 }
 
@@ -536,6 +602,8 @@ fn one_whose_host_cannot_be_reached_goes_back_until_that_is_gone() {
     host.answer(&put_back(unreached), Reply::Integer(1));
     assert_eq!(host.told(), [recalled(1)]);
     host.pass_time(5_000);
+    // It was to go onto the list more than once.
+    host.answer(&remove(1), Reply::Integer(0));
     host.list(2, 3);
     host.answer(&meet(3), met_ours(unreached));
     host.answer(&meet(3), waits());
