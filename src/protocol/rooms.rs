@@ -24,12 +24,12 @@ const ID_MAX: u16 = 9_999;
 /// Most live rooms.
 pub const ROOMS_MAX: usize = (ID_MAX - ID_MIN) as usize + 1;
 
-/// A room, as its position in the table: its id less [`ID_MIN`].
+/// A room, as its position in the table: its id less 1,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RoomIndex(u16);
 
 impl RoomIndex {
-    /// Reads a room id: exactly four digits, none of the ids below [`ID_MIN`].
+    /// Reads a room id: exactly four digits, none below 1000.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let digits: &[u8; 4] = text.try_into().ok()?;

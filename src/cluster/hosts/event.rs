@@ -66,7 +66,7 @@ pub enum Event {
     Resubscribe,
     /// A host speaks another version of the codec. Once for each.
     Refused(HostId, u16),
-    /// There are more hosts than [`HOSTS_MAX`]. Once.
+    /// There are more hosts than [`crate::limits::HOSTS_MAX`]. Once.
     Crowded,
     /// Another host has our id. Once.
     Twin,
