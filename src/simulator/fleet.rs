@@ -9,6 +9,7 @@
 
 mod client;
 mod directory;
+mod faults;
 mod host;
 mod links;
 mod pairing;
@@ -20,11 +21,11 @@ mod setup;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use self::redis::Redis;
 use super::chance::Chance;
 use super::{Failure, Options, message_of};
 use client::Client;
 use host::Host;
-use redis::Redis;
 use setup::Setup;
 pub use setup::Spoken;
 
