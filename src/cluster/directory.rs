@@ -207,9 +207,6 @@ impl Directory {
         self.is_current = false;
     }
 
-    /// Of some ids that were unreached it is known now who made them.
-    pub(super) fn handle_roll(&mut self, _desk: &mut Desk) {}
-
     /// Time has passed.
     pub(super) fn handle_tick(&mut self, desk: &mut Desk) {
         if !self.is_awake {
@@ -237,9 +234,6 @@ impl Directory {
             self.sweep(desk);
         }
     }
-
-    /// The host shuts down. Its clients leave right after this, and say so one by one.
-    pub(super) fn handle_shutdown(&mut self, _desk: &mut Desk) {}
 
     /// Whether somebody may have a name, and who has it instead.
     fn handle_login_reply(&mut self, client: ClientId, reply: &Reply, desk: &mut Desk) {

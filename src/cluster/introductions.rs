@@ -21,7 +21,6 @@ use bytes::{BufMut, Bytes};
 
 use super::codec::{Error, Reader};
 use super::desk::{self, Desk, Maker};
-use super::hosts::Why;
 use super::{Command, FromCluster, Reply, Script};
 use crate::id::{ClientId, HostId, ShardIndex};
 use crate::limits::{HOST_FRAME_BYTES_MAX, INTRODUCTION_KEYS_BYTES_MAX, PARTINGS_MAX, PEER_ID_BYTES_MAX};
@@ -254,24 +253,6 @@ impl Introductions {
         }
     }
 
-    /// A channel is subscribed, for the first time or again.
-    pub(super) fn handle_subscribed(&mut self, _channel: &[u8], _desk: &mut Desk) {}
-
-    /// Something was published in a channel. False: it is none of ours.
-    pub(super) fn handle_push(&mut self, _channel: &[u8], _payload: &[u8], _desk: &mut Desk) -> bool {
-        false
-    }
-
-    /// Another host's shard or cluster has written to this host's cluster. All letters are for shards.
-    pub(super) fn handle_letter(&mut self, _from: HostId, _letter: Letter, _desk: &mut Desk) {}
-
-    /// A relation to another host has begun. The shards hear of it too and register their peers.
-    pub(super) fn handle_host_found(&mut self, _host: HostId, _desk: &mut Desk) {}
-
-    /// A relation to another host has ended. It may begin again; after [`Why::is_final`] it will not. What it has left
-    /// is removed by whoever meets it.
-    pub(super) fn handle_host_gone(&mut self, _host: HostId, _why: Why, _desk: &mut Desk) {}
-
     /// Redis can be worked with from now on ([`Desk::is_up`]). It may be another one than before, or empty.
     pub(super) fn handle_up(&mut self, desk: &mut Desk) {
         for (client, id) in std::mem::take(&mut self.partings) {
@@ -284,15 +265,6 @@ impl Introductions {
     pub(super) fn handle_down(&mut self, desk: &mut Desk) {
         desk.mail_all(&FromCluster::Introductions(News::Down));
     }
-
-    /// Of some ids that were unreached it is known now who made them.
-    pub(super) fn handle_roll(&mut self, _desk: &mut Desk) {}
-
-    /// Time has passed.
-    pub(super) fn handle_tick(&mut self, _desk: &mut Desk) {}
-
-    /// The host shuts down. Its clients leave right after this.
-    pub(super) fn handle_shutdown(&mut self, _desk: &mut Desk) {}
 }
 
 fn tell(shard: ShardIndex, news: News, desk: &mut Desk) {

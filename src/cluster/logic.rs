@@ -166,9 +166,6 @@ impl Cluster {
         self.pairing.handle_subscribed(channel, &mut self.desk);
         self.rendezvous.handle_subscribed(channel, &mut self.desk);
         self.directory.handle_subscribed(channel, &mut self.desk);
-        self.rooms.handle_subscribed(channel, &mut self.desk);
-        self.introductions.handle_subscribed(channel, &mut self.desk);
-        self.pipes.handle_subscribed(channel, &mut self.desk);
         self.settle();
     }
 
@@ -182,10 +179,7 @@ impl Cluster {
             // Whoever knows the channel takes it.
             let _ = self.pairing.handle_push(channel, payload, desk)
                 || self.rendezvous.handle_push(channel, payload, desk)
-                || self.directory.handle_push(channel, payload, desk)
-                || self.rooms.handle_push(channel, payload, desk)
-                || self.introductions.handle_push(channel, payload, desk)
-                || self.pipes.handle_push(channel, payload, desk);
+                || self.directory.handle_push(channel, payload, desk);
         }
         self.settle();
     }
@@ -223,8 +217,6 @@ impl Cluster {
         self.rendezvous.handle_tick(&mut self.desk);
         self.directory.handle_tick(&mut self.desk);
         self.rooms.handle_tick(&mut self.desk);
-        self.introductions.handle_tick(&mut self.desk);
-        self.pipes.handle_tick(&mut self.desk);
         self.settle();
     }
 
@@ -238,10 +230,6 @@ impl Cluster {
         self.desk.now_ms = now_ms;
         self.pairing.handle_shutdown(&mut self.desk);
         self.rendezvous.handle_shutdown(&mut self.desk);
-        self.directory.handle_shutdown(&mut self.desk);
-        self.rooms.handle_shutdown(&mut self.desk);
-        self.introductions.handle_shutdown(&mut self.desk);
-        self.pipes.handle_shutdown(&mut self.desk);
         self.desk.hosts.handle_leaving(now_ms);
         self.settle();
     }
@@ -260,12 +248,7 @@ impl Cluster {
     /// Redis has said which hosts there are.
     fn handle_roll(&mut self, hosts: &[Vec<u8>]) {
         if self.desk.roll.handle_reply(hosts) {
-            self.pairing.handle_roll(&mut self.desk);
             self.rendezvous.handle_roll(&mut self.desk);
-            self.directory.handle_roll(&mut self.desk);
-            self.rooms.handle_roll(&mut self.desk);
-            self.introductions.handle_roll(&mut self.desk);
-            self.pipes.handle_roll(&mut self.desk);
         }
     }
 
@@ -319,13 +302,11 @@ impl Cluster {
         }
         match letter {
             // They are for shards.
-            Letter::Note(_) | Letter::Frame { .. } => {}
+            Letter::Note(_) | Letter::Frame { .. } | Letter::Introductions(_) | Letter::Pipes(_) => {}
             Letter::Pairing(letter) => self.pairing.handle_letter(from, letter, &mut self.desk),
             Letter::Rendezvous(letter) => self.rendezvous.handle_letter(from, letter, &mut self.desk),
             Letter::Directory(letter) => self.directory.handle_letter(from, letter, &mut self.desk),
             Letter::Rooms(letter) => self.rooms.handle_letter(from, letter, &mut self.desk),
-            Letter::Introductions(letter) => self.introductions.handle_letter(from, letter, &mut self.desk),
-            Letter::Pipes(letter) => self.pipes.handle_letter(from, letter, &mut self.desk),
         }
     }
 
@@ -345,9 +326,6 @@ impl Cluster {
                     self.pairing.handle_host_found(host, &mut self.desk);
                     self.rendezvous.handle_host_found(host, &mut self.desk);
                     self.directory.handle_host_found(host, &mut self.desk);
-                    self.rooms.handle_host_found(host, &mut self.desk);
-                    self.introductions.handle_host_found(host, &mut self.desk);
-                    self.pipes.handle_host_found(host, &mut self.desk);
                 }
                 Event::Gone(host, why) => self.handle_gone(host, why),
                 Event::Resubscribe => {
@@ -380,9 +358,6 @@ impl Cluster {
         self.pairing.handle_host_gone(host, why, &mut self.desk);
         self.rendezvous.handle_host_gone(host, why, &mut self.desk);
         self.directory.handle_host_gone(host, why, &mut self.desk);
-        self.rooms.handle_host_gone(host, why, &mut self.desk);
-        self.introductions.handle_host_gone(host, why, &mut self.desk);
-        self.pipes.handle_host_gone(host, why, &mut self.desk);
     }
 
     /// Brings the numbers up to date, and tells the parts whether Redis can be worked with, and the shards whether other
@@ -413,9 +388,7 @@ impl Cluster {
             self.pipes.handle_up(&mut self.desk);
         } else {
             self.pairing.handle_down(&mut self.desk);
-            self.rendezvous.handle_down(&mut self.desk);
             self.directory.handle_down(&mut self.desk);
-            self.rooms.handle_down(&mut self.desk);
             self.introductions.handle_down(&mut self.desk);
             self.pipes.handle_down(&mut self.desk);
         }

@@ -250,9 +250,6 @@ impl Pairing {
         self.foreigners.handle_down(desk);
     }
 
-    /// Of some ids that were unreached it is known now who made them.
-    pub(super) fn handle_roll(&mut self, _desk: &mut Desk) {}
-
     /// Time has passed.
     pub(super) fn handle_tick(&mut self, desk: &mut Desk) {
         while let Some((waiter, is_missing)) = self.watch.poll_expired(desk.now_ms) {

@@ -234,9 +234,6 @@ impl Rendezvous {
         self.take_turns(desk);
     }
 
-    /// Redis cannot be worked with. What it was asked has failed, or will; whoever is there stays until it is back.
-    pub(super) fn handle_down(&mut self, _desk: &mut Desk) {}
-
     /// Of some ids that were unreached it is known now who made them.
     pub(super) fn handle_roll(&mut self, desk: &mut Desk) {
         self.settle_hosts(desk);

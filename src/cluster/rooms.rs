@@ -16,7 +16,6 @@ use bytes::{BufMut, Bytes};
 
 use super::codec::{Error, Reader};
 use super::desk::{Awaited as AnyAwaited, Desk};
-use super::hosts::Why;
 use super::{Command, FromCluster, Letter as AnyLetter, Reply, Script};
 use crate::id::{ClientId, HostId, RoomId, ShardIndex, TEXT_LEN};
 use crate::limits::{ANSWER_MS_MAX, ROOM_CANDIDATES, ROOM_PAUSE_MS};
@@ -207,24 +206,10 @@ impl Rooms {
         }
     }
 
-    /// A channel is subscribed. There is none for rooms.
-    pub(super) fn handle_subscribed(&mut self, _channel: &[u8], _desk: &mut Desk) {}
-
-    /// Something was published in a channel, which is none of ours.
-    pub(super) fn handle_push(&mut self, _channel: &[u8], _payload: &[u8], _desk: &mut Desk) -> bool {
-        false
-    }
-
     /// Another host's home of rooms has written to that of this host.
     pub(super) fn handle_letter(&mut self, from: HostId, letter: Letter, desk: &mut Desk) {
         desk.mail(lobby::home(desk.shards), FromCluster::Letter(from, AnyLetter::Rooms(letter)));
     }
-
-    /// A relation to another host has begun, of which the shard hears, too.
-    pub(super) fn handle_host_found(&mut self, _host: HostId, _desk: &mut Desk) {}
-
-    /// A relation to another host has ended, of which the shard hears, too.
-    pub(super) fn handle_host_gone(&mut self, _host: HostId, _why: Why, _desk: &mut Desk) {}
 
     /// Redis can be worked with from now on ([`Desk::is_up`]). It may be another one than before, or empty.
     pub(super) fn handle_up(&mut self, desk: &mut Desk) {
@@ -233,12 +218,6 @@ impl Rooms {
             self.ask_again(desk);
         }
     }
-
-    /// Redis cannot be worked with. What it was asked has failed, or will.
-    pub(super) fn handle_down(&mut self, _desk: &mut Desk) {}
-
-    /// Of some ids that were unreached it is known now who made them.
-    pub(super) fn handle_roll(&mut self, _desk: &mut Desk) {}
 
     /// Time has passed.
     pub(super) fn handle_tick(&mut self, desk: &mut Desk) {
@@ -252,9 +231,6 @@ impl Rooms {
         }
         self.ask_again(desk);
     }
-
-    /// The host shuts down. Its clients leave right after this.
-    pub(super) fn handle_shutdown(&mut self, _desk: &mut Desk) {}
 
     fn wish(&mut self, client: ClientId, room: Option<RoomIndex>, timeout_ms: u64, desk: &mut Desk) {
         self.is_awake = true;

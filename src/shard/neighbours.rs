@@ -46,9 +46,6 @@ impl Shard {
             FromCluster::Letter(from, letter) => self.receive_letter(from, letter),
             FromCluster::HostFound(host, relation) => {
                 self.neighbours.relations.insert(host, relation);
-                self.find_pairing_host(host);
-                self.find_rendezvous_host(host);
-                self.find_directory_host(host);
                 self.find_rooms_host(host);
                 self.find_introductions_host(host);
                 self.find_pipes_host(host);
@@ -183,7 +180,6 @@ impl Shard {
         self.lose_rendezvous_host(host);
         self.lose_directory_host(host);
         self.lose_rooms_host(host);
-        self.lose_introductions_host(host);
         self.lose_pipes_host(host);
     }
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cluster::desk::tests::{GONE, HERE, desk_alone};
 use crate::cluster::{Output, Token, codec};
-use crate::id::{Entropy, Slot};
+use crate::id::{Entropy, HostId, Slot};
 use crate::protocol::pipe::End;
 
 const SHARD: ShardIndex = ShardIndex(1);

@@ -95,9 +95,6 @@ impl Shard {
         self.counters.letters_ignored.add(1);
     }
 
-    /// Another host can be written to. Who is there, the cluster says.
-    pub(super) fn find_directory_host(&mut self, _host: HostId) {}
-
     /// Another host is gone, with all its clients.
     pub(super) fn lose_directory_host(&mut self, host: HostId) {
         self.with_directory(|shard, out| shard.tables.directory.handle_host_gone(host, out));

@@ -174,9 +174,6 @@ impl Shard {
         }
     }
 
-    /// Another host is gone, with all its clients. Nobody is told.
-    pub(super) fn lose_introductions_host(&mut self, _host: HostId) {}
-
     fn register_all(&mut self, scope: Scope) {
         for client in self.tables.introductions.clients() {
             self.neighbours.introductions.add(client, false, scope);

@@ -70,9 +70,6 @@ impl Shard {
         self.counters.letters_ignored.add(1);
     }
 
-    /// Another host can be written to.
-    pub(super) fn find_pairing_host(&mut self, _host: HostId) {}
-
     /// Another host is gone, with all its clients.
     pub(super) fn lose_pairing_host(&mut self, host: HostId) {
         for slot in self.clients.slots() {

@@ -72,9 +72,6 @@ impl Shard {
         }
     }
 
-    /// Another host can be written to.
-    pub(super) fn find_rendezvous_host(&mut self, _host: HostId) {}
-
     /// Another host is gone, with all its clients: what was sent to them did not arrive.
     pub(super) fn lose_rendezvous_host(&mut self, host: HostId) {
         self.give_up(|question| question.host == Some(host));
