@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::client::{Client, Voice};
-use super::host::{Fate, Host};
+use super::host::Fate;
 use super::redis::{Published, Redis};
 use super::setup::{Setup, Spoken};
 use super::{Fleet, Summary};
-use super::{directory, pairing, rendezvous, rooms};
-use crate::id::HostId;
+use super::{directory, introductions, pairing, pipes, rendezvous, rooms};
 use crate::simulator::Options;
 use crate::simulator::chance::Chance;
 use crate::simulator::checks::fail;
@@ -58,6 +57,7 @@ impl Fleet {
         }
         self.calm();
         self.pass(REST_MS);
+        self.set_out();
         self.greet();
         self.pass(GREETING_MS);
         self.check_at_rest();
@@ -109,7 +109,7 @@ impl Fleet {
         let shard = self.chance.below(host.shards.len());
         let index = self.clients.len();
         let slot = host.accept(index, shard, self.now_ms);
-        let mut client = Client::new(at, &self.setup, &mut self.chance);
+        let mut client = Client::new(at, &self.setup, &mut self.chance, self.now_ms);
         client.place = Some((shard, slot));
         self.clients.push(client);
         trace!(self, "{} client {index} connects to host {at}, shard {shard}", self.now_ms);
@@ -138,122 +138,7 @@ impl Fleet {
         self.settle(at, shard);
     }
 
-    /// Something goes wrong.
-    fn fault(&mut self) {
-        let at = self.chance.below(self.hosts.len());
-        let now_ms = self.now_ms;
-        let again_ms = now_ms + self.chance.pick(&[1, 50, 500, 3_000, 8_000]);
-        let until = match self.chance.below(11) {
-            0 => {
-                self.summary.add_to("redis_restarts", 1);
-                self.redis.restart();
-                self.lose_redis(again_ms);
-                again_ms
-            }
-            1 => {
-                self.summary.add_to("redis_absences", 1);
-                self.lose_redis(again_ms);
-                again_ms
-            }
-            2 | 3 => self.cut(at, again_ms),
-            4 => {
-                self.summary.add_to("pauses", 1);
-                let until = now_ms + self.chance.pick(&[100, 1_000, 3_500, 6_000, 20_000]);
-                if let Some(host) = &mut self.hosts[at] {
-                    host.paused_until_ms = until;
-                }
-                until
-            }
-            5 => self.kill(at),
-            7 => {
-                self.summary.add_to("losses", 1);
-                let until = now_ms + self.chance.pick(&[10, 100, 1_500]);
-                if let Some(host) = &mut self.hosts[at] {
-                    host.links.lossy_until_ms = until;
-                }
-                until
-            }
-            6 => self.stop(at),
-            _ => {
-                if self.hosts[at].is_none() {
-                    self.start(at);
-                }
-                now_ms
-            }
-        };
-        trace!(self, "{now_ms} a fault with host {at} until {until}");
-        self.fault_ms = self.fault_ms.max(until);
-    }
-
-    fn lose_redis(&mut self, again_ms: u64) {
-        self.redis_back_ms = again_ms;
-        for host in self.hosts.iter_mut().flatten() {
-            host.links.lose_commands(again_ms);
-            host.links.lose_subscriptions(&mut self.redis, again_ms);
-        }
-    }
-
-    /// One of a host's connections is cut.
-    fn cut(&mut self, at: usize, again_ms: u64) -> u64 {
-        self.summary.add_to("connections_cut", 1);
-        if let Some(host) = &mut self.hosts[at] {
-            if self.chance.one_in(2) {
-                host.links.lose_commands(again_ms);
-            } else {
-                host.links.lose_subscriptions(&mut self.redis, again_ms);
-            }
-        }
-        again_ms
-    }
-
-    /// A host is gone without a word; what it has said may be on its way.
-    fn kill(&mut self, at: usize) -> u64 {
-        let Some(mut host) = self.hosts[at].take() else { return self.now_ms };
-        self.summary.add_to("kills", 1);
-        trace!(self, "{} host {at} is killed", self.now_ms);
-        if self.chance.one_in(2) {
-            while host.links.serve(&mut self.redis, u64::MAX, 0) {}
-        }
-        host.links.lose_subscriptions(&mut self.redis, 0);
-        self.spread();
-        for client in self.clients.iter_mut().filter(|client| client.host == at && client.is_there()) {
-            client.over_ms = Some(self.now_ms);
-        }
-        self.now_ms
-    }
-
-    /// A host stops in order.
-    fn stop(&mut self, at: usize) -> u64 {
-        let is_running = self.hosts[at].as_ref().is_some_and(|host| host.is_running(self.now_ms));
-        if !is_running {
-            return self.now_ms;
-        }
-        self.summary.add_to("stops", 1);
-        let late_ms = self.late_ms();
-        if let Some(host) = &mut self.hosts[at] {
-            host.shut_down(late_ms, self.now_ms);
-        }
-        for shard in 0..self.setup.shards {
-            self.settle(at, shard);
-            self.send(at, shard);
-        }
-        // Its last words are said.
-        for _ in 0..20 {
-            self.turn_host(at);
-            self.now_ms += 5;
-        }
-        self.kill(at)
-    }
-
-    fn start(&mut self, at: usize) {
-        let id = HostId(u32::from_ne_bytes(self.chance.bytes()));
-        self.listeners += 1;
-        let host = Host::new(id, self.listeners, &self.setup, &mut self.chance, self.now_ms);
-        trace!(self, "{} host {at} starts as {id}", self.now_ms);
-        self.hosts[at] = Some(host);
-    }
-
-    fn late_ms(&mut self) -> u64 {
+    pub(super) fn late_ms(&mut self) -> u64 {
         if self.is_calm {
             return 0;
         }
@@ -267,9 +152,11 @@ impl Fleet {
         for at in self.hosts_in_some_order() {
             has_worked |= self.turn_host(at);
         }
-        if self.setup.spoken == Spoken::Pairing {
-            let is_well = self.now_ms > self.fault_ms + FAULT_MS && self.setup.late_ms_max < 300;
-            pairing::check_matches(&mut self.clients, is_well, self.now_ms);
+        let is_well = self.now_ms > self.fault_ms + FAULT_MS && self.setup.late_ms_max < 300;
+        match self.setup.spoken {
+            Spoken::Pairing => pairing::check_matches(&mut self.clients, is_well, self.now_ms),
+            Spoken::Pipes => pipes::check_losses(&mut self.clients, is_well),
+            _ => {}
         }
         has_worked
     }
@@ -303,7 +190,7 @@ impl Fleet {
     }
 
     /// What was published goes to those who listen.
-    fn spread(&mut self) {
+    pub(super) fn spread(&mut self) {
         for Published { channel, payload } in self.redis.take_published() {
             let listeners = self.redis.listeners(&channel);
             for at in 0..self.hosts.len() {
@@ -317,7 +204,7 @@ impl Fleet {
         }
     }
 
-    fn turn_host(&mut self, at: usize) -> bool {
+    pub(super) fn turn_host(&mut self, at: usize) -> bool {
         let (now_ms, is_calm, late_ms) = (self.now_ms, self.is_calm, self.late_ms());
         let Some(host) = self.hosts[at].as_mut().filter(|host| host.is_running(now_ms)) else { return false };
         let mut has_worked = host.turn_cluster(&mut self.chance, late_ms, is_calm, now_ms);
@@ -392,7 +279,7 @@ impl Fleet {
     }
 
     /// Does what a shard asks for.
-    fn settle(&mut self, at: usize, shard: usize) {
+    pub(super) fn settle(&mut self, at: usize, shard: usize) {
         let Some(host) = &mut self.hosts[at] else { return };
         let fates = host.poll_events(shard, self.now_ms);
         for (index, fate) in fates {
@@ -408,7 +295,7 @@ impl Fleet {
     }
 
     /// What a shard has for its clients is sent. Says whether there was anything.
-    fn send(&mut self, at: usize, shard: usize) -> bool {
+    pub(super) fn send(&mut self, at: usize, shard: usize) -> bool {
         let Some(host) = &mut self.hosts[at] else { return false };
         let sent = host.flush(shard);
         let has_sent = !sent.is_empty();
@@ -453,6 +340,17 @@ impl Fleet {
         }
     }
 
+    /// Those who may have inherited something say what they have.
+    fn set_out(&mut self) {
+        if self.setup.spoken == Spoken::Introductions {
+            introductions::check_told(&self.clients);
+            for (client, texts) in introductions::set_out(&mut self.clients) {
+                texts.iter().for_each(|text| self.clients[client].say(text, &mut self.chance));
+            }
+            self.pass(GREETING_MS);
+        }
+    }
+
     fn greet(&mut self) {
         trace!(self, "{} all greet all", self.now_ms);
         for client in self.clients.iter_mut().filter(|client| client.is_there() && client.is_open) {
@@ -483,6 +381,8 @@ impl Fleet {
             Spoken::Rendezvous => rendezvous::check_at_rest(&self.clients),
             Spoken::Directory => directory::check_at_rest(&self.clients),
             Spoken::Rooms => rooms::check_at_rest(&self.clients),
+            Spoken::Introductions => introductions::check_at_rest(&self.clients),
+            Spoken::Pipes => pipes::check_at_rest(&self.clients),
         }
     }
 
@@ -506,37 +406,6 @@ impl Fleet {
             if !left.is_empty() {
                 fail(format!("left in Redis: {left:?}"));
             }
-        }
-    }
-
-    fn count(&mut self) {
-        let summary = &mut self.summary;
-        summary.add_to("runs", 1);
-        summary.add_to("clients", self.clients.len() as u64);
-        for client in &self.clients {
-            match &client.voice {
-                Voice::Pairing(chat) => {
-                    summary.add_to("matches", chat.matches);
-                    summary.add_to("frames_relayed", chat.relayed);
-                }
-                Voice::Rendezvous(role) => {
-                    summary.add_to("confirmations", role.confirmations());
-                    summary.add_to("missing", role.missing);
-                }
-                Voice::Directory(named) => {
-                    summary.add_to("logins", u64::from(named.name.is_some()));
-                    summary.add_to("from_peers", named.from_peers);
-                }
-                Voice::Rooms(guest) => {
-                    summary.add_to("rooms_joined", guest.joined);
-                    summary.add_to("signals", guest.signals);
-                }
-            }
-        }
-        for host in self.hosts.iter().flatten() {
-            let counters = &host.metrics.counters;
-            summary.add_to("letters_received", counters.letters_received.value());
-            summary.add_to("relations_ended", counters.relations_ended.value());
         }
     }
 }
