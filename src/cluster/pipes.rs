@@ -5,6 +5,8 @@
 //! it. An end that arrives takes the one that waits for it, or waits; both is one call. An end that was taken is asked by
 //! the shard of the other whether it still waits ([`What::Ask`]); who is refused arrives again.
 
+use std::collections::BTreeMap;
+
 use bytes::{BufMut, Bytes};
 
 use super::codec::{Error, Reader};
@@ -12,10 +14,10 @@ use super::desk::{self, Desk, Maker};
 use super::hosts::Why;
 use super::{Command, FromCluster, Reply, Script};
 use crate::id::{ClientId, HostId, ShardIndex};
-use crate::limits::PIPE_CHUNK_BYTES_MAX;
+use crate::limits::{PIPE_CHUNK_BYTES_MAX, PIPE_PARTINGS_MAX};
 use crate::protocol::pipe::Names;
 
-/// KEYS: where this end waits, where the other does. ARGV: the client.
+/// KEYS: where this end waits, where the other does. ARGV: the client, and 1 if it has just come.
 static ARRIVE: Script = Script { source: include_str!("scripts/pipe_arrive.lua") };
 /// KEYS: where this end waits. ARGV: the client.
 static FORGET: Script = Script { source: include_str!("scripts/pipe_forget.lua") };
@@ -29,6 +31,8 @@ pub enum Request {
         client: ClientId,
         /// Of which pipe.
         names: Names,
+        /// It has just come: who waited in its place before is replaced.
+        is_new: bool,
     },
     /// It does not wait any more.
     Forget {
@@ -56,6 +60,11 @@ pub enum News {
     /// An end that has arrived is known to all.
     Waits {
         /// Who.
+        client: ClientId,
+    },
+    /// Another end waits in the place of one that has arrived again.
+    Replaced {
+        /// Whose place it was.
         client: ClientId,
     },
     /// An arrival has failed, though Redis may be there: later again.
@@ -119,29 +128,40 @@ pub enum How {
 #[derive(Debug)]
 pub(super) enum Awaited {
     /// An arrival.
-    Arrive { shard: ShardIndex, client: ClientId, names: Names },
+    Arrive { shard: ShardIndex, client: ClientId, names: Names, is_new: bool },
+    /// A parting.
+    Forget { client: ClientId, names: Names },
 }
 
-/// What this host's cluster knows of it: nothing that the shards do not.
+/// What this host's cluster knows of it.
 #[derive(Debug, Default)]
-pub(super) struct Pipes {}
+pub(super) struct Pipes {
+    /// Which ends do not wait any more, of which Redis was not told. At most [`PIPE_PARTINGS_MAX`].
+    partings: BTreeMap<ClientId, Names>,
+    /// Ends of hosts that could not be reached, and who has replaced them. At most [`PIPE_PARTINGS_MAX`].
+    replaced: BTreeMap<ClientId, ClientId>,
+}
 
 impl Pipes {
     /// A shard asks for something.
     pub(super) fn handle_request(&mut self, from: ShardIndex, request: Request, desk: &mut Desk) {
         match request {
-            Request::Arrive { client, names } => arrive(from, client, names, desk),
-            Request::Forget { client, names } => {
-                let keys = vec![key(&names.own)];
-                let arguments = vec![client.text().to_vec()];
-                desk.command(Command::Run { script: &FORGET, keys, arguments });
-            }
+            Request::Arrive { client, names, is_new } => arrive(from, client, names, is_new, desk),
+            Request::Forget { client, names } => forget(client, names, desk),
         }
     }
 
     /// Redis has answered, or has not ([`Reply::Failed`]).
     pub(super) fn handle_reply(&mut self, awaited: Awaited, reply: &Reply, desk: &mut Desk) {
-        let Awaited::Arrive { shard, client, names } = awaited;
+        let (shard, client, names, is_new) = match awaited {
+            Awaited::Arrive { shard, client, names, is_new } => (shard, client, names, is_new),
+            Awaited::Forget { client, names } => {
+                if *reply == Reply::Failed && self.partings.len() < PIPE_PARTINGS_MAX {
+                    self.partings.insert(client, names);
+                }
+                return;
+            }
+        };
         let Reply::List(items) = reply else { return tell(shard, News::Failed { client }, desk) };
         match items.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
             [b"met", other] => match ClientId::parse(other).map(|other| (other, desk.maker(other))) {
@@ -150,17 +170,21 @@ impl Pipes {
                 }
                 // Its entry is gone. Whoever is there in spite of that arrives again when the hosts find each other.
                 Some((_, Maker::Gone(_) | Maker::Unreached(_) | Maker::Foreign)) | None => {
-                    arrive(shard, client, names, desk);
+                    arrive(shard, client, names, is_new, desk);
                 }
             },
             [b"waits", before] => {
-                let before = ClientId::parse(before).filter(|before| *before != client);
-                if let Some((before, Maker::Neighbour(host))) = before.map(|id| (id, desk.maker(id))) {
-                    let letter = Letter { to: before, from: client, what: What::Replaced };
-                    desk.write(host, before.shard(), &super::Letter::Pipes(letter));
+                if let Some(before) = ClientId::parse(before).filter(|before| *before != client) {
+                    self.replace(before, client, desk);
                 }
                 tell(shard, News::Waits { client }, desk);
             }
+            [b"replaced", by] => match ClientId::parse(by).map(|by| desk.maker(by)) {
+                Some(Maker::Here | Maker::Neighbour(_)) => tell(shard, News::Replaced { client }, desk),
+                // It is found, or turns out to be gone.
+                Some(Maker::Unreached(_)) => tell(shard, News::Failed { client }, desk),
+                Some(Maker::Gone(_) | Maker::Foreign) | None => arrive(shard, client, names, true, desk),
+            },
             _ => tell(shard, News::Failed { client }, desk),
         }
     }
@@ -177,7 +201,15 @@ impl Pipes {
     pub(super) fn handle_letter(&mut self, _from: HostId, _letter: Letter, _desk: &mut Desk) {}
 
     /// A relation to another host has begun. The shards hear of it too.
-    pub(super) fn handle_host_found(&mut self, _host: HostId, _desk: &mut Desk) {}
+    pub(super) fn handle_host_found(&mut self, host: HostId, desk: &mut Desk) {
+        let (found, others) =
+            std::mem::take(&mut self.replaced).into_iter().partition(|(before, _)| before.host() == host);
+        self.replaced = others;
+        let found: BTreeMap<ClientId, ClientId> = found;
+        for (before, by) in found {
+            self.replace(before, by, desk);
+        }
+    }
 
     /// A relation to another host has ended. It may begin again; after [`Why::is_final`] it will not. The shards hear of
     /// it too.
@@ -185,6 +217,9 @@ impl Pipes {
 
     /// Redis can be worked with from now on ([`Desk::is_up`]). It may be another one than before, or empty.
     pub(super) fn handle_up(&mut self, desk: &mut Desk) {
+        for (client, names) in std::mem::take(&mut self.partings) {
+            forget(client, names, desk);
+        }
         desk.mail_all(&FromCluster::Pipes(News::Up));
     }
 
@@ -194,19 +229,42 @@ impl Pipes {
     }
 
     /// Of some ids that were unreached it is known now who made them.
-    pub(super) fn handle_roll(&mut self, _desk: &mut Desk) {}
+    pub(super) fn handle_roll(&mut self, desk: &mut Desk) {
+        self.replaced.retain(|before, _| !matches!(desk.maker(*before), Maker::Gone(_)));
+    }
 
     /// Time has passed.
     pub(super) fn handle_tick(&mut self, _desk: &mut Desk) {}
 
     /// The host shuts down. Its clients leave right after this.
     pub(super) fn handle_shutdown(&mut self, _desk: &mut Desk) {}
+
+    /// Tells an end that another waits in its place; one that cannot be reached is told when it can.
+    fn replace(&mut self, before: ClientId, by: ClientId, desk: &mut Desk) {
+        match desk.maker(before) {
+            Maker::Neighbour(host) => {
+                let letter = Letter { to: before, from: by, what: What::Replaced };
+                desk.write(host, before.shard(), &super::Letter::Pipes(letter));
+            }
+            Maker::Unreached(_) if self.replaced.len() < PIPE_PARTINGS_MAX => {
+                self.replaced.insert(before, by);
+            }
+            Maker::Here | Maker::Unreached(_) | Maker::Gone(_) | Maker::Foreign => {}
+        }
+    }
 }
 
-fn arrive(shard: ShardIndex, client: ClientId, names: Names, desk: &mut Desk) {
+fn forget(client: ClientId, names: Names, desk: &mut Desk) {
+    let (keys, arguments) = (vec![key(&names.own)], vec![client.text().to_vec()]);
+    let command = Command::Run { script: &FORGET, keys, arguments };
+    desk.ask(desk::Awaited::Pipes(Awaited::Forget { client, names }), command);
+}
+
+fn arrive(shard: ShardIndex, client: ClientId, names: Names, is_new: bool, desk: &mut Desk) {
     let keys = vec![key(&names.own), key(&names.other)];
-    let command = Command::Run { script: &ARRIVE, keys, arguments: vec![client.text().to_vec()] };
-    desk.ask(desk::Awaited::Pipes(Awaited::Arrive { shard, client, names }), command);
+    let arguments = vec![client.text().to_vec(), if is_new { b"1".to_vec() } else { b"0".to_vec() }];
+    let command = Command::Run { script: &ARRIVE, keys, arguments };
+    desk.ask(desk::Awaited::Pipes(Awaited::Arrive { shard, client, names, is_new }), command);
 }
 
 fn key(name: &[u8]) -> Vec<u8> {
@@ -239,7 +297,12 @@ impl News {
     #[must_use]
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Up | Self::Down | Self::Met { .. } | Self::Waits { .. } | Self::Failed { .. } => 0,
+            Self::Up
+            | Self::Down
+            | Self::Met { .. }
+            | Self::Waits { .. }
+            | Self::Replaced { .. }
+            | Self::Failed { .. } => 0,
         }
     }
 }

@@ -36,7 +36,7 @@ fn outputs(desk: &mut Desk) -> (Vec<(Token, Command)>, Vec<News>) {
 /// What follows when Redis answers an arrival so: news, and whether it is asked again.
 fn answered(reply: &Reply) -> (Vec<News>, bool) {
     let (mut pipes, mut desk) = (Pipes::default(), desk_alone());
-    let arrival = Request::Arrive { client: client(HERE, 1), names: names() };
+    let arrival = Request::Arrive { client: client(HERE, 1), names: names(), is_new: true };
     pipes.handle_request(SHARD, arrival, &mut desk);
     let (commands, news) = outputs(&mut desk);
     assert!(news.is_empty());
@@ -51,13 +51,16 @@ fn answered(reply: &Reply) -> (Vec<News>, bool) {
 fn who_arrives_and_who_is_forgotten_is_named_in_full() {
     let (mut pipes, mut desk) = (Pipes::default(), desk_alone());
     let me = client(HERE, 1);
-    pipes.handle_request(SHARD, Request::Arrive { client: me, names: names() }, &mut desk);
+    pipes.handle_request(SHARD, Request::Arrive { client: me, names: names(), is_new: true }, &mut desk);
     pipes.handle_request(SHARD, Request::Forget { client: me, names: names() }, &mut desk);
     let commands: Vec<Command> = outputs(&mut desk).0.into_iter().map(|(_, command)| command).collect();
     let (own, other) = (b"parlor:pipe:ws:1:b/1:a/3:doc".to_vec(), b"parlor:pipe:ws:1:a/1:b/3:doc".to_vec());
     let arguments = vec![me.text().to_vec()];
-    let arrive =
-        Command::Run { script: &ARRIVE, keys: vec![own.clone(), other], arguments: arguments.clone() };
+    let arrive = Command::Run {
+        script: &ARRIVE,
+        keys: vec![own.clone(), other],
+        arguments: vec![me.text().to_vec(), b"1".to_vec()],
+    };
     assert_eq!(commands, [arrive, Command::Run { script: &FORGET, keys: vec![own], arguments }]);
 }
 
