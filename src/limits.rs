@@ -42,7 +42,7 @@ pub const REGISTRATION_RETRY_MS: u64 = 1_000;
 /// that nobody answers for, until this host is gone.
 pub const PARTINGS_MAX: usize = 65_536;
 /// The same for ends of pipes that do not wait any more, and for ends of hosts that cannot be reached and are to be told
-/// that they were replaced. Names are up to two heads of requests each.
+/// that they were taken or replaced. Names are up to two heads of requests each.
 pub const PIPE_PARTINGS_MAX: usize = 4_096;
 
 /// Bytes that wait for one end of a pipe before nothing more is read from the other. One read more may come on top.

@@ -62,6 +62,11 @@ pub enum News {
         /// Who.
         client: ClientId,
     },
+    /// Whoever was in the way of an arrival is not any more: at once again.
+    Again {
+        /// Whose.
+        client: ClientId,
+    },
     /// Another end waits in the place of one that has arrived again.
     Replaced {
         /// Whose place it was.
@@ -128,7 +133,7 @@ pub enum How {
 #[derive(Debug)]
 pub(super) enum Awaited {
     /// An arrival.
-    Arrive { shard: ShardIndex, client: ClientId, names: Names, is_new: bool },
+    Arrive { shard: ShardIndex, client: ClientId, names: Names },
     /// A parting.
     Forget { client: ClientId, names: Names },
 }
@@ -138,8 +143,8 @@ pub(super) enum Awaited {
 pub(super) struct Pipes {
     /// Which ends do not wait any more, of which Redis was not told. At most [`PIPE_PARTINGS_MAX`].
     partings: BTreeMap<ClientId, Names>,
-    /// Ends of hosts that could not be reached, and who has replaced them. At most [`PIPE_PARTINGS_MAX`].
-    replaced: BTreeMap<ClientId, ClientId>,
+    /// Ends of hosts that could not be reached: what is to be said to them, and by whom. At most [`PIPE_PARTINGS_MAX`].
+    unsaid: BTreeMap<ClientId, (ClientId, What)>,
 }
 
 impl Pipes {
@@ -153,8 +158,8 @@ impl Pipes {
 
     /// Redis has answered, or has not ([`Reply::Failed`]).
     pub(super) fn handle_reply(&mut self, awaited: Awaited, reply: &Reply, desk: &mut Desk) {
-        let (shard, client, names, is_new) = match awaited {
-            Awaited::Arrive { shard, client, names, is_new } => (shard, client, names, is_new),
+        let (shard, client, names) = match awaited {
+            Awaited::Arrive { shard, client, names } => (shard, client, names),
             Awaited::Forget { client, names } => {
                 if *reply == Reply::Failed && self.partings.len() < PIPE_PARTINGS_MAX {
                     self.partings.insert(client, names);
@@ -168,14 +173,18 @@ impl Pipes {
                 Some((partner, Maker::Here | Maker::Neighbour(_))) => {
                     tell(shard, News::Met { client, partner }, desk);
                 }
-                // Its entry is gone. Whoever is there in spite of that arrives again when the hosts find each other.
-                Some((_, Maker::Gone(_) | Maker::Unreached(_) | Maker::Foreign)) | None => {
-                    arrive(shard, client, names, is_new, desk);
+                // Its entry is gone. Whoever is there in spite of that arrives again when it can be told.
+                Some((partner, Maker::Unreached(_))) => {
+                    self.say(partner, client, What::Again, desk);
+                    tell(shard, News::Again { client }, desk);
+                }
+                Some((_, Maker::Gone(_) | Maker::Foreign)) | None => {
+                    tell(shard, News::Again { client }, desk)
                 }
             },
             [b"waits", before] => {
                 if let Some(before) = ClientId::parse(before).filter(|before| *before != client) {
-                    self.replace(before, client, desk);
+                    self.say(before, client, What::Replaced, desk);
                 }
                 tell(shard, News::Waits { client }, desk);
             }
@@ -183,7 +192,10 @@ impl Pipes {
                 Some(Maker::Here | Maker::Neighbour(_)) => tell(shard, News::Replaced { client }, desk),
                 // It is found, or turns out to be gone.
                 Some(Maker::Unreached(_)) => tell(shard, News::Failed { client }, desk),
-                Some(Maker::Gone(_) | Maker::Foreign) | None => arrive(shard, client, names, true, desk),
+                Some(Maker::Gone(_) | Maker::Foreign) | None => {
+                    desk.command(forgotten(by.to_vec(), &names));
+                    tell(shard, News::Again { client }, desk);
+                }
             },
             _ => tell(shard, News::Failed { client }, desk),
         }
@@ -202,12 +214,12 @@ impl Pipes {
 
     /// A relation to another host has begun. The shards hear of it too.
     pub(super) fn handle_host_found(&mut self, host: HostId, desk: &mut Desk) {
-        let (found, others) =
-            std::mem::take(&mut self.replaced).into_iter().partition(|(before, _)| before.host() == host);
-        self.replaced = others;
-        let found: BTreeMap<ClientId, ClientId> = found;
-        for (before, by) in found {
-            self.replace(before, by, desk);
+        for (to, (from, what)) in std::mem::take(&mut self.unsaid) {
+            if to.host() == host {
+                self.say(to, from, what, desk);
+            } else {
+                self.unsaid.insert(to, (from, what));
+            }
         }
     }
 
@@ -230,7 +242,7 @@ impl Pipes {
 
     /// Of some ids that were unreached it is known now who made them.
     pub(super) fn handle_roll(&mut self, desk: &mut Desk) {
-        self.replaced.retain(|before, _| !matches!(desk.maker(*before), Maker::Gone(_)));
+        self.unsaid.retain(|to, _| !matches!(desk.maker(*to), Maker::Gone(_)));
     }
 
     /// Time has passed.
@@ -239,15 +251,14 @@ impl Pipes {
     /// The host shuts down. Its clients leave right after this.
     pub(super) fn handle_shutdown(&mut self, _desk: &mut Desk) {}
 
-    /// Tells an end that another waits in its place; one that cannot be reached is told when it can.
-    fn replace(&mut self, before: ClientId, by: ClientId, desk: &mut Desk) {
-        match desk.maker(before) {
+    /// Says something to an end of another host; if that cannot be reached, when it can.
+    fn say(&mut self, to: ClientId, from: ClientId, what: What, desk: &mut Desk) {
+        match desk.maker(to) {
             Maker::Neighbour(host) => {
-                let letter = Letter { to: before, from: by, what: What::Replaced };
-                desk.write(host, before.shard(), &super::Letter::Pipes(letter));
+                desk.write(host, to.shard(), &super::Letter::Pipes(Letter { to, from, what }));
             }
-            Maker::Unreached(_) if self.replaced.len() < PIPE_PARTINGS_MAX => {
-                self.replaced.insert(before, by);
+            Maker::Unreached(_) if self.unsaid.len() < PIPE_PARTINGS_MAX => {
+                self.unsaid.insert(to, (from, what));
             }
             Maker::Here | Maker::Unreached(_) | Maker::Gone(_) | Maker::Foreign => {}
         }
@@ -255,16 +266,19 @@ impl Pipes {
 }
 
 fn forget(client: ClientId, names: Names, desk: &mut Desk) {
-    let (keys, arguments) = (vec![key(&names.own)], vec![client.text().to_vec()]);
-    let command = Command::Run { script: &FORGET, keys, arguments };
+    let command = forgotten(client.text().to_vec(), &names);
     desk.ask(desk::Awaited::Pipes(Awaited::Forget { client, names }), command);
+}
+
+fn forgotten(client: Vec<u8>, names: &Names) -> Command {
+    Command::Run { script: &FORGET, keys: vec![key(&names.own)], arguments: vec![client] }
 }
 
 fn arrive(shard: ShardIndex, client: ClientId, names: Names, is_new: bool, desk: &mut Desk) {
     let keys = vec![key(&names.own), key(&names.other)];
     let arguments = vec![client.text().to_vec(), if is_new { b"1".to_vec() } else { b"0".to_vec() }];
     let command = Command::Run { script: &ARRIVE, keys, arguments };
-    desk.ask(desk::Awaited::Pipes(Awaited::Arrive { shard, client, names, is_new }), command);
+    desk.ask(desk::Awaited::Pipes(Awaited::Arrive { shard, client, names }), command);
 }
 
 fn key(name: &[u8]) -> Vec<u8> {
@@ -301,6 +315,7 @@ impl News {
             | Self::Down
             | Self::Met { .. }
             | Self::Waits { .. }
+            | Self::Again { .. }
             | Self::Replaced { .. }
             | Self::Failed { .. } => 0,
         }

@@ -144,6 +144,13 @@ impl Shard {
                 }
                 self.go_on_waiting(client);
             }
+            News::Again { client } => {
+                if let Some(slot) = self.waiting(client)
+                    && !self.arrive_at_pipe(slot)
+                {
+                    self.read_from_pipe(slot);
+                }
+            }
             News::Replaced { client } => self.replace(client),
             News::Failed { client } => {
                 let retry_ms = self.now_ms + PIPE_RETRY_MS;

@@ -150,7 +150,9 @@ impl Client {
                         self.hear_close(&message.payload);
                         return true;
                     }
-                    other @ (Opcode::Binary | Opcode::Pong) => fail(format!("an unexpected frame: {other:?}")),
+                    other @ (Opcode::Binary | Opcode::Pong) => {
+                        fail(format!("an unexpected frame: {other:?}"))
+                    }
                 },
                 Incoming::Http(bytes) => fail(format!("plain HTTP: {}", bytes.escape_ascii())),
                 Incoming::Raw(_) => fail("raw bytes"),

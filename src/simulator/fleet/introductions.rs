@@ -158,7 +158,8 @@ pub(super) fn check_told(clients: &[Client]) {
     for (_, me) in are_there(clients).filter(|(_, peer)| is_only(peer)) {
         for (_, other) in are_there(clients).filter(|(_, peer)| is_only(peer) && peer.id != me.id) {
             let common = me.common(other);
-            if let Some(document) = common.iter().find(|document| !me.told.contains(&(other.id, **document))) {
+            if let Some(document) = common.iter().find(|document| !me.told.contains(&(other.id, **document)))
+            {
                 fail(format!("p{} was never told of p{} and d{document}", me.id, other.id));
             }
         }
@@ -169,9 +170,8 @@ pub(super) fn check_told(clients: &[Client]) {
 pub(super) fn check_at_rest(clients: &[Client]) {
     for (_, me) in peers(clients) {
         for (id, document) in &me.told {
-            let has_joined = |id| {
-                peers(clients).any(|(_, peer)| peer.id == id && peer.joined.contains(document))
-            };
+            let has_joined =
+                |id| peers(clients).any(|(_, peer)| peer.id == id && peer.joined.contains(document));
             if !has_joined(me.id) || !has_joined(*id) {
                 fail(format!("p{} has heard of p{id} and d{document}, which one never joined", me.id));
             }
@@ -215,9 +215,8 @@ fn check_heard(clients: &[Client], me: &Peer) {
             fail(format!("p{} has heard {documents:?} of p{id}, and nobody said it", me.id));
         }
     }
-    let hear = |(_, other): &(&Client, &Peer)| {
-        other.id == me.id && other.is_greeted && !other.heard.is_empty()
-    };
+    let hear =
+        |(_, other): &(&Client, &Peer)| other.id == me.id && other.is_greeted && !other.heard.is_empty();
     if are_there(clients).filter(hear).count() > 1 {
         fail(format!("several hear as p{}", me.id));
     }

@@ -38,8 +38,8 @@ pub(super) struct End {
     closing: Option<Closing>,
     /// The server has answered its close: it has read all before.
     is_answered: bool,
-    /// It was told of a loss since the last look.
-    has_lost: bool,
+    /// All is well, and nothing may be lost any more.
+    is_greeted: bool,
 }
 
 const NAMES: usize = 3;
@@ -53,11 +53,8 @@ impl Names {
 
 impl End {
     pub(super) fn new(chance: &mut Chance) -> (Self, String) {
-        let names = Names {
-            own: chance.below(NAMES),
-            other: chance.below(NAMES),
-            document: chance.below(DOCUMENTS),
-        };
+        let names =
+            Names { own: chance.below(NAMES), other: chance.below(NAMES), document: chance.below(DOCUMENTS) };
         let path = format!("/connection/n{}/n{}/d{}", names.own, names.other, names.document);
         let end = Self {
             names,
@@ -68,7 +65,7 @@ impl End {
             leaves: false,
             closing: None,
             is_answered: false,
-            has_lost: false,
+            is_greeted: false,
         };
         (end, path)
     }
@@ -80,6 +77,7 @@ impl End {
     }
 
     pub(super) fn greet_all(&mut self) -> Vec<String> {
+        self.is_greeted = true;
         self.message(0).into_iter().collect()
     }
 
@@ -111,7 +109,10 @@ impl End {
         text(message, "padding");
         let is_next = number(message, "number") == self.heard + 1;
         if names.mirrored() != self.names || *self.partner.get_or_insert(from) != from || !is_next {
-            fail(format!("{:?} of {:?} has heard {} and hears {message}", self.names, self.partner, self.heard));
+            fail(format!(
+                "{:?} of {:?} has heard {} and hears {message}",
+                self.names, self.partner, self.heard
+            ));
         }
         self.heard += 1;
     }
@@ -121,7 +122,9 @@ impl End {
         self.closing = match (code, reason) {
             (None, "") => Some(Closing::Parted),
             (Some(1013), "the way to the other host is lost") => {
-                self.has_lost = true;
+                if self.is_greeted {
+                    fail(format!("something is lost, and all is well: {self:?}"));
+                }
                 Some(Closing::Lost)
             }
             (Some(1000 | 1001), _) => None,
@@ -135,16 +138,6 @@ fn ends(clients: &[Client]) -> impl Iterator<Item = (&Client, &End)> {
         Voice::Pipes(end) => Some((client, end)),
         _ => None,
     })
-}
-
-/// Nothing is lost while all is well.
-pub(super) fn check_losses(clients: &mut [Client], is_well: bool) {
-    for client in clients {
-        let Voice::Pipes(end) = &mut client.voice else { continue };
-        if std::mem::take(&mut end.has_lost) && is_well {
-            fail(format!("{:?} has lost something, and all is well", end.names));
-        }
-    }
 }
 
 /// Ends that are joined have heard all, and who could be joined is.

@@ -152,11 +152,9 @@ impl Fleet {
         for at in self.hosts_in_some_order() {
             has_worked |= self.turn_host(at);
         }
-        let is_well = self.now_ms > self.fault_ms + FAULT_MS && self.setup.late_ms_max < 300;
-        match self.setup.spoken {
-            Spoken::Pairing => pairing::check_matches(&mut self.clients, is_well, self.now_ms),
-            Spoken::Pipes => pipes::check_losses(&mut self.clients, is_well),
-            _ => {}
+        if self.setup.spoken == Spoken::Pairing {
+            let is_well = self.now_ms > self.fault_ms + FAULT_MS && self.setup.late_ms_max < 300;
+            pairing::check_matches(&mut self.clients, is_well, self.now_ms);
         }
         has_worked
     }
