@@ -41,6 +41,8 @@ pub const REGISTRATION_RETRY_MS: u64 = 1_000;
 /// Most peers that have left while Redis was away and are taken out of it when it is back. Of more, entries stay behind
 /// that nobody answers for, until this host is gone.
 pub const PARTINGS_MAX: usize = 65_536;
+/// The same for ends of pipes that do not wait any more. Names are up to two heads of requests each.
+pub const PIPE_PARTINGS_MAX: usize = 4_096;
 
 /// Bytes that wait for one end of a pipe before nothing more is read from the other. One read more may come on top.
 pub const PIPE_OUTBOX_BYTES_HIGH: usize = 256 * 1024;

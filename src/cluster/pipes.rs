@@ -5,16 +5,19 @@
 //! it. An end that arrives takes the one that waits for it, or waits; both is one call. An end that was taken is asked by
 //! the shard of the other whether it still waits ([`What::Ask`]); who is refused arrives again.
 
+use std::collections::BTreeMap;
+
 use bytes::{BufMut, Bytes};
 
 use super::codec::{Error, Reader};
 use super::desk::{self, Desk, Maker};
 use super::{Command, FromCluster, Reply, Script};
 use crate::id::{ClientId, ShardIndex};
-use crate::limits::PIPE_CHUNK_BYTES_MAX;
+use crate::limits::{PIPE_CHUNK_BYTES_MAX, PIPE_PARTINGS_MAX};
 use crate::protocol::pipe::Names;
 
-/// KEYS: where this end waits, where the other does. ARGV: the client, the hosts that can be asked, who is gone.
+/// KEYS: where this end waits, where the other does. ARGV: the client, 1 if it has just come, the hosts that
+/// can be asked, who is gone.
 static ARRIVE: Script = Script { source: include_str!("scripts/pipe_arrive.lua") };
 /// KEYS: where this end waits. ARGV: the client.
 static FORGET: Script = Script { source: include_str!("scripts/pipe_forget.lua") };
@@ -28,6 +31,8 @@ pub enum Request {
         client: ClientId,
         /// Of which pipe.
         names: Names,
+        /// It has just come: who waited in its place before is replaced.
+        is_new: bool,
     },
     /// It does not wait any more.
     Forget {
@@ -55,6 +60,16 @@ pub enum News {
     /// An end that has arrived is known to all.
     Waits {
         /// Who.
+        client: ClientId,
+    },
+    /// Whoever was in the way of an arrival is not any more: at once again.
+    Again {
+        /// Whose.
+        client: ClientId,
+    },
+    /// Another end waits in the place of one that has arrived again.
+    Replaced {
+        /// Whose place it was.
         client: ClientId,
     },
     /// An arrival has failed, though Redis may be there: later again.
@@ -119,57 +134,46 @@ pub enum How {
 pub(super) enum Awaited {
     /// An arrival.
     Arrive { shard: ShardIndex, client: ClientId, names: Names },
+    /// A parting.
+    Forget { client: ClientId, names: Names },
 }
 
-/// What this host's cluster knows of it: nothing that the shards do not.
+/// What this host's cluster knows of it.
 #[derive(Debug, Default)]
-pub(super) struct Pipes {}
+pub(super) struct Pipes {
+    /// Which ends do not wait any more, of which Redis was not told. At most [`PIPE_PARTINGS_MAX`].
+    partings: BTreeMap<ClientId, Names>,
+}
 
 impl Pipes {
     /// A shard asks for something.
     pub(super) fn handle_request(&mut self, from: ShardIndex, request: Request, desk: &mut Desk) {
         match request {
-            Request::Arrive { client, names } => arrive(from, client, names, b"", desk),
-            Request::Forget { client, names } => {
-                let keys = vec![key(&names.own)];
-                let arguments = vec![client.text().to_vec()];
-                desk.command(Command::Run { script: &FORGET, keys, arguments });
+            Request::Arrive { client, names, is_new } => {
+                let arguments = arguments(client, is_new, b"", desk);
+                arrive(from, client, names, arguments, desk);
             }
+            Request::Forget { client, names } => forget(client, names, desk),
         }
     }
 
     /// Redis has answered, or has not ([`Reply::Failed`]).
     pub(super) fn handle_reply(&mut self, awaited: Awaited, reply: &Reply, desk: &mut Desk) {
-        let Awaited::Arrive { shard, client, names } = awaited;
-        let Reply::List(items) = reply else { return tell(shard, News::Failed { client }, desk) };
-        match items.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
-            [b"met", other] => match ClientId::parse(other).map(|other| (other, desk.maker(other))) {
-                Some((partner, Maker::Here | Maker::Neighbour(_))) => {
-                    tell(shard, News::Met { client, partner }, desk);
+        match awaited {
+            Awaited::Arrive { shard, client, names } => handle_arrived(shard, client, names, reply, desk),
+            Awaited::Forget { client, names } => {
+                if *reply == Reply::Failed && self.partings.len() < PIPE_PARTINGS_MAX {
+                    self.partings.insert(client, names);
                 }
-                // It was lost meanwhile, and its entry is gone. If it comes back it arrives again.
-                Some((_, Maker::Gone(_) | Maker::Unreached(_) | Maker::Foreign)) | None => {
-                    arrive(shard, client, names, b"", desk);
-                }
-            },
-            [b"waits", before, other] => {
-                let maker = ClientId::parse(other).map(|other| desk.maker(other));
-                if !other.is_empty() && matches!(maker, Some(Maker::Gone(_)) | None) {
-                    return arrive(shard, client, names, other, desk);
-                }
-                let before = ClientId::parse(before).filter(|before| *before != client);
-                if let Some((before, Maker::Neighbour(host))) = before.map(|id| (id, desk.maker(id))) {
-                    let letter = Letter { to: before, from: client, what: What::Replaced };
-                    desk.write(host, before.shard(), &super::Letter::Pipes(letter));
-                }
-                tell(shard, News::Waits { client }, desk);
             }
-            _ => tell(shard, News::Failed { client }, desk),
         }
     }
 
     /// Redis can be worked with from now on ([`Desk::is_up`]). It may be another one than before, or empty.
     pub(super) fn handle_up(&mut self, desk: &mut Desk) {
+        for (client, names) in std::mem::take(&mut self.partings) {
+            forget(client, names, desk);
+        }
         desk.mail_all(&FromCluster::Pipes(News::Up));
     }
 
@@ -179,14 +183,66 @@ impl Pipes {
     }
 }
 
+/// Whom an end has met, or that it waits, or that another waits in its place.
+fn handle_arrived(shard: ShardIndex, client: ClientId, names: Names, reply: &Reply, desk: &mut Desk) {
+    let Reply::List(items) = reply else { return tell(shard, News::Failed { client }, desk) };
+    match items.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
+        [b"met", other] => match ClientId::parse(other).map(|other| (other, desk.maker(other))) {
+            Some((partner, Maker::Here | Maker::Neighbour(_))) => {
+                tell(shard, News::Met { client, partner }, desk);
+            }
+            // It was lost meanwhile, and its entry is gone. If it comes back it arrives again.
+            Some((_, Maker::Gone(_) | Maker::Unreached(_) | Maker::Foreign)) | None => {
+                tell(shard, News::Again { client }, desk);
+            }
+        },
+        [b"waits", before, other] => {
+            let before = ClientId::parse(before).filter(|before| *before != client);
+            if let Some((before, Maker::Neighbour(host))) = before.map(|id| (id, desk.maker(id))) {
+                let letter = Letter { to: before, from: client, what: What::Replaced };
+                desk.write(host, before.shard(), &super::Letter::Pipes(letter));
+            }
+            let maker = ClientId::parse(other).map(|other| desk.maker(other));
+            if !other.is_empty() && matches!(maker, Some(Maker::Gone(_)) | None) {
+                let arguments = arguments(client, false, other, desk);
+                return arrive(shard, client, names, arguments, desk);
+            }
+            tell(shard, News::Waits { client }, desk);
+        }
+        [b"replaced", by] => match ClientId::parse(by).map(|by| desk.maker(by)) {
+            Some(Maker::Here | Maker::Neighbour(_)) => tell(shard, News::Replaced { client }, desk),
+            // It is found, or turns out to be gone.
+            Some(Maker::Unreached(_)) => tell(shard, News::Failed { client }, desk),
+            Some(Maker::Gone(_) | Maker::Foreign) | None => {
+                desk.command(forgotten(by.to_vec(), &names));
+                tell(shard, News::Again { client }, desk);
+            }
+        },
+        _ => tell(shard, News::Failed { client }, desk),
+    }
+}
+
 /// `gone`: who waits in the partner's place and is gone; empty for nobody.
-fn arrive(shard: ShardIndex, client: ClientId, names: Names, gone: &[u8], desk: &mut Desk) {
-    let keys = vec![key(&names.own), key(&names.other)];
+fn arguments(client: ClientId, is_new: bool, gone: &[u8], desk: &Desk) -> Vec<Vec<u8>> {
     let hosts: Vec<String> =
         std::iter::once(desk.me).chain(desk.hosts.all_found()).map(|host| host.to_string()).collect();
-    let arguments = vec![client.text().to_vec(), hosts.join(",").into_bytes(), gone.to_vec()];
+    let is_new = u8::from(is_new).to_string().into_bytes();
+    vec![client.text().to_vec(), is_new, hosts.join(",").into_bytes(), gone.to_vec()]
+}
+
+fn arrive(shard: ShardIndex, client: ClientId, names: Names, arguments: Vec<Vec<u8>>, desk: &mut Desk) {
+    let keys = vec![key(&names.own), key(&names.other)];
     let command = Command::Run { script: &ARRIVE, keys, arguments };
     desk.ask(desk::Awaited::Pipes(Awaited::Arrive { shard, client, names }), command);
+}
+
+fn forget(client: ClientId, names: Names, desk: &mut Desk) {
+    let command = forgotten(client.text().to_vec(), &names);
+    desk.ask(desk::Awaited::Pipes(Awaited::Forget { client, names }), command);
+}
+
+fn forgotten(client: Vec<u8>, names: &Names) -> Command {
+    Command::Run { script: &FORGET, keys: vec![key(&names.own)], arguments: vec![client] }
 }
 
 fn key(name: &[u8]) -> Vec<u8> {
@@ -219,7 +275,13 @@ impl News {
     #[must_use]
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Up | Self::Down | Self::Met { .. } | Self::Waits { .. } | Self::Failed { .. } => 0,
+            Self::Up
+            | Self::Down
+            | Self::Met { .. }
+            | Self::Waits { .. }
+            | Self::Again { .. }
+            | Self::Replaced { .. }
+            | Self::Failed { .. } => 0,
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Pipe {
     pub(super) standing: Standing,
     /// While it is held: who of another host was asked to be its partner.
     pub(super) asking: Option<ClientId>,
+    /// Redis has not said yet whether it waits: it replaces who waited in its place before.
+    pub(super) is_new: bool,
     stream: Stream,
     /// A raw end's partner has ended its stream: ours to it ends when the outbox is empty.
     pub(super) must_finish: bool,
@@ -61,6 +63,7 @@ impl Pipe {
             end,
             standing,
             asking: None,
+            is_new: true,
             stream: Stream::default(),
             must_finish: false,
             has_finished: false,

@@ -8,11 +8,14 @@
 //! must know of each other what is so, and what they say then must arrive.
 
 mod client;
+mod count;
 mod directory;
 mod faults;
 mod host;
+mod introductions;
 mod links;
 mod pairing;
+mod pipes;
 mod play;
 mod redis;
 mod rendezvous;

@@ -33,31 +33,38 @@ fn outputs(desk: &mut Desk) -> (Vec<(Token, Command)>, Vec<News>) {
     (commands, news)
 }
 
-/// What follows when Redis answers an arrival so: news, and whether it is asked again.
-fn answered(reply: &Reply) -> (Vec<News>, bool) {
+/// What follows when Redis answers an arrival so: news, and commands.
+fn answered(reply: &Reply) -> (Vec<News>, Vec<Command>) {
     let (mut pipes, mut desk) = (Pipes::default(), desk_alone());
-    let arrival = Request::Arrive { client: client(HERE, 1), names: names() };
+    let arrival = Request::Arrive { client: client(HERE, 1), names: names(), is_new: true };
     pipes.handle_request(SHARD, arrival, &mut desk);
     let (commands, news) = outputs(&mut desk);
     assert!(news.is_empty());
     let Some(desk::Awaited::Pipes(awaited)) = desk.take_awaited(commands[0].0) else { panic!("awaited") };
     pipes.handle_reply(awaited, reply, &mut desk);
-    let (again, news) = outputs(&mut desk);
+    let (then, news) = outputs(&mut desk);
+    (news, then.into_iter().map(|(_, command)| command).collect())
+}
 
-    (news, again.len() == 1)
+fn arguments(command: &Command) -> &[Vec<u8>] {
+    let Command::Run { arguments, .. } = command else { panic!("{command:?}") };
+    arguments
 }
 
 #[test]
 fn who_arrives_and_who_is_forgotten_is_named_in_full() {
     let (mut pipes, mut desk) = (Pipes::default(), desk_alone());
     let me = client(HERE, 1);
-    pipes.handle_request(SHARD, Request::Arrive { client: me, names: names() }, &mut desk);
+    pipes.handle_request(SHARD, Request::Arrive { client: me, names: names(), is_new: true }, &mut desk);
     pipes.handle_request(SHARD, Request::Forget { client: me, names: names() }, &mut desk);
     let commands: Vec<Command> = outputs(&mut desk).0.into_iter().map(|(_, command)| command).collect();
     let (own, other) = (b"parlor:pipe:ws:1:b/1:a/3:doc".to_vec(), b"parlor:pipe:ws:1:a/1:b/3:doc".to_vec());
-    let arguments = vec![me.text().to_vec(), b"0000000a".to_vec(), Vec::new()];
-    let arrive = Command::Run { script: &ARRIVE, keys: vec![own.clone(), other], arguments };
     let arguments = vec![me.text().to_vec()];
+    let arrive = Command::Run {
+        script: &ARRIVE,
+        keys: vec![own.clone(), other],
+        arguments: vec![me.text().to_vec(), b"1".to_vec(), b"0000000a".to_vec(), Vec::new()],
+    };
     assert_eq!(commands, [arrive, Command::Run { script: &FORGET, keys: vec![own], arguments }]);
 }
 
@@ -66,29 +73,64 @@ fn an_arrival_meets_who_is_there_and_nobody_else() {
     let me = client(HERE, 1);
     let here = client(HERE, 2);
     let met = |other: ClientId| list(&[b"met", &other.text()]);
-    assert_eq!(answered(&met(here)), (vec![News::Met { client: me, partner: here }], false));
+    assert_eq!(answered(&met(here)), (vec![News::Met { client: me, partner: here }], Vec::new()));
     // Who is gone, is not reached, or is none: their entry is gone by now, and the next may be there.
     for other in [client(GONE, 2), client(HostId(0xff), 2)] {
-        assert_eq!(answered(&met(other)), (Vec::new(), true));
+        assert_eq!(answered(&met(other)), (vec![News::Again { client: me }], Vec::new()));
     }
-    assert_eq!(answered(&list(&[b"met", b"nonsense"])), (Vec::new(), true));
+    let nonsense = list(&[b"met", b"nonsense"]);
+    assert_eq!(answered(&nonsense), (vec![News::Again { client: me }], Vec::new()));
 }
 
 #[test]
 fn an_arrival_that_waits_is_told_and_one_that_failed_too() {
     let me = client(HERE, 1);
     for before in [&b""[..], b"nonsense", &me.text(), &client(GONE, 2).text()] {
-        assert_eq!(answered(&list(&[b"waits", before, b""])), (vec![News::Waits { client: me }], false));
+        let waits = list(&[b"waits", before, b""]);
+        assert_eq!(answered(&waits), (vec![News::Waits { client: me }], Vec::new()));
     }
     // Who is gone makes way; who cannot be asked stays.
     for (other, is_gone) in [(GONE, true), (HostId(0xff), false)] {
-        let waits = list(&[b"waits", b"", &client(other, 2).text()]);
-        let told = if is_gone { Vec::new() } else { vec![News::Waits { client: me }] };
-        assert_eq!(answered(&waits), (told, is_gone));
+        let other = client(other, 2).text();
+        let (told, commands) = answered(&list(&[b"waits", b"", &other]));
+        let gone: Vec<_> = commands.iter().map(|command| arguments(command)[3].as_slice()).collect();
+        assert_eq!((told.len(), gone), if is_gone { (0, vec![&other[..]]) } else { (1, vec![]) });
     }
-    assert_eq!(answered(&list(&[b"waits", b"", b"nonsense"])), (Vec::new(), true));
     for reply in [Reply::Failed, Reply::Nil, Reply::Done, list(&[]), list(&[b"waits"]), list(&[b"x", b"y"])] {
-        assert_eq!(answered(&reply), (vec![News::Failed { client: me }], false), "{reply:?}");
+        assert_eq!(answered(&reply), (vec![News::Failed { client: me }], Vec::new()), "{reply:?}");
+    }
+}
+
+#[test]
+fn an_end_in_whose_place_another_waits_is_replaced_unless_that_is_gone() {
+    let me = client(HERE, 1);
+    let replaced = |by: ClientId| answered(&list(&[b"replaced", &by.text()]));
+    assert_eq!(replaced(client(HERE, 2)), (vec![News::Replaced { client: me }], Vec::new()));
+    let gone = client(GONE, 2);
+    let (news, commands) = replaced(gone);
+    let keys = vec![b"parlor:pipe:ws:1:b/1:a/3:doc".to_vec()];
+    let forgotten = Command::Run { script: &FORGET, keys, arguments: vec![gone.text().to_vec()] };
+    assert_eq!((news, commands), (vec![News::Again { client: me }], vec![forgotten]));
+}
+
+#[test]
+fn who_has_left_while_redis_was_away_is_forgotten_when_it_is_back() {
+    let (mut pipes, mut desk) = (Pipes::default(), desk_alone());
+    let forget = Request::Forget { client: client(HERE, 1), names: names() };
+    pipes.handle_request(SHARD, forget, &mut desk);
+    let (first, _) = outputs(&mut desk);
+    let Some(desk::Awaited::Pipes(awaited)) = desk.take_awaited(first[0].0) else { panic!("awaited") };
+    pipes.handle_reply(awaited, &Reply::Failed, &mut desk);
+    for expected in [1, 0] {
+        pipes.handle_up(&mut desk);
+        let mut commands = Vec::new();
+        while let Some(output) = desk.poll_output() {
+            if let Output::Command { command, .. } = output {
+                commands.push(command);
+            }
+        }
+        assert_eq!(commands.len(), expected);
+        assert!(commands.iter().all(|command| *command == first[0].1));
     }
 }
 

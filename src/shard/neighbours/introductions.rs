@@ -288,9 +288,12 @@ impl Shard {
     fn lose_peer(&mut self, client: ClientId) -> bool {
         self.neighbours.introductions.due.remove(&client);
         let Some((slot, state)) = self.speaker(client) else { return false };
-        let is_lost = self.tables.introductions.handle_leave(&state, client).is_some();
+        let lost = self.tables.introductions.handle_leave(&state, client);
         self.count_members(slot);
-        is_lost
+        let Some(id) = lost else { return false };
+        // A registration may be under way that puts the peer back, if who has taken it over is gone by then.
+        self.unregister(client, id);
+        true
     }
 
     /// The pair of a short URL is known, or that there is none.

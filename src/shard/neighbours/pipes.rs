@@ -50,8 +50,8 @@ impl Shard {
         }
         let Some(client) = self.clients.at(slot).map(|client| client.id) else { return false };
         let Some(pipe) = self.pipe_at(slot) else { return false };
-        let names = pipe.end.names();
-        self.ask_pipes(Request::Arrive { client, names });
+        let (names, is_new) = (pipe.end.names(), pipe.is_new);
+        self.ask_pipes(Request::Arrive { client, names, is_new });
         true
     }
 
@@ -138,7 +138,20 @@ impl Shard {
                 self.arrive_again();
             }
             News::Down => self.neighbours.pipes.is_up = false,
-            News::Waits { client } => self.go_on_waiting(client),
+            News::Waits { client } => {
+                if let Some((_, pipe)) = self.find_pipe(client) {
+                    pipe.is_new = false;
+                }
+                self.go_on_waiting(client);
+            }
+            News::Again { client } => {
+                if let Some(slot) = self.waiting(client)
+                    && !self.arrive_at_pipe(slot)
+                {
+                    self.read_from_pipe(slot);
+                }
+            }
+            News::Replaced { client } => self.replace(client),
             News::Failed { client } => {
                 let retry_ms = self.now_ms + PIPE_RETRY_MS;
                 self.neighbours.pipes.retry_ms.get_or_insert(retry_ms);
@@ -173,11 +186,7 @@ impl Shard {
                     self.arrive_at_pipe(slot);
                 }
             }
-            What::Replaced => {
-                if let Some(slot) = self.waiting(to) {
-                    self.doom(slot, None, "");
-                }
-            }
+            What::Replaced => self.replace(to),
             What::Chunk { number, bytes } => self.receive_chunk(to, from, number, &bytes),
             What::Credit(bytes) => self.receive_credit(to, from, bytes),
             What::End(how) => self.receive_end(to, from, how),
@@ -216,6 +225,13 @@ impl Shard {
     fn go_on_waiting(&mut self, client: ClientId) {
         if let Some(slot) = self.waiting(client) {
             self.read_from_pipe(slot);
+        }
+    }
+
+    /// Another host's end waits in the place of one that has waited here.
+    fn replace(&mut self, client: ClientId) {
+        if let Some(slot) = self.waiting(client) {
+            self.doom(slot, None, "");
         }
     }
 
@@ -290,7 +306,7 @@ impl Shard {
         let now_ms = self.now_ms;
         let Some(me) = self.clients.at(slot).map(|client| client.id) else { return };
         let Some(pipe) = self.pipe_at(slot) else { return };
-        pipe.asking = None;
+        (pipe.asking, pipe.is_new) = (None, false);
         let end = pipe.end.clone();
         match self.tables.pipes.handle_return(&end, me, now_ms) {
             Outcome::Held { replaced: None } => {

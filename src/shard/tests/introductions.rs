@@ -144,7 +144,8 @@ fn a_meeting_is_told_to_both() {
     assert!(sent(&mut host, slot).0.is_empty());
     host.handle_gone(slot, 0);
     let (requests, letters) = said(&mut host);
-    assert!(requests.is_empty() && letters.is_empty(), "{requests:?} {letters:?}");
+    // A registration that was under way may have put it back.
+    assert_eq!((requests, letters), (vec![Request::Leave { client: me, id: "x".into() }], Vec::new()));
     assert!(host.has_no_keys() && host.buffer_bytes() == 0);
 }
 

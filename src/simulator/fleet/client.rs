@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 use super::directory::Named;
+use super::introductions::Peer;
 use super::pairing::Chat;
+use super::pipes::End;
 use super::rendezvous::Role;
 use super::rooms::Guest;
 use super::setup::{Setup, Spoken};
@@ -21,6 +23,8 @@ pub(super) enum Voice {
     Rendezvous(Role),
     Directory(Named),
     Rooms(Guest),
+    Introductions(Peer),
+    Pipes(End),
 }
 
 /// One connection.
@@ -30,15 +34,19 @@ pub(super) struct Client {
     pub(super) place: Option<(usize, Slot)>,
     pub(super) voice: Voice,
     pub(super) is_open: bool,
+    /// When it connected.
+    pub(super) came_ms: u64,
     /// It is closed, by whomever, since then.
     pub(super) over_ms: Option<u64>,
     reader: Reader,
+    /// Of a message that is not complete.
+    text: Vec<u8>,
     /// Not read by the server yet.
     pub(super) unread: VecDeque<Vec<u8>>,
 }
 
 impl Client {
-    pub(super) fn new(host: usize, setup: &Setup, chance: &mut Chance) -> Self {
+    pub(super) fn new(host: usize, setup: &Setup, chance: &mut Chance, now_ms: u64) -> Self {
         let (voice, path) = match setup.spoken {
             Spoken::Pairing => (Voice::Pairing(Chat::new(setup.requeue)), "/ws".to_owned()),
             Spoken::Rendezvous => {
@@ -47,14 +55,24 @@ impl Client {
             }
             Spoken::Directory => (Voice::Directory(Named::default()), "/".to_owned()),
             Spoken::Rooms => (Voice::Rooms(Guest::default()), "/".to_owned()),
+            Spoken::Introductions => {
+                let (peer, path) = Peer::new(chance);
+                (Voice::Introductions(peer), path)
+            }
+            Spoken::Pipes => {
+                let (end, path) = End::new(chance);
+                (Voice::Pipes(end), path)
+            }
         };
         Self {
             host,
             place: None,
             voice,
             is_open: false,
+            came_ms: now_ms,
             over_ms: None,
             reader: Reader::default(),
+            text: Vec::new(),
             unread: VecDeque::from([upgrade(&path, "13")]),
         }
     }
@@ -70,6 +88,9 @@ impl Client {
 
     /// Leaves in order.
     pub(super) fn close(&mut self, chance: &mut Chance) {
+        if let Voice::Pipes(end) = &mut self.voice {
+            end.leave();
+        }
         self.unread.push_back(frame(true, Opcode::Close, &1000u16.to_be_bytes(), chance.mask()));
     }
 
@@ -83,6 +104,8 @@ impl Client {
             Voice::Rendezvous(role) => role.act(chance),
             Voice::Directory(named) => named.act(chance),
             Voice::Rooms(guest) => guest.act(others, chance),
+            Voice::Introductions(peer) => peer.act(chance),
+            Voice::Pipes(end) => end.act(chance),
         };
         let Some(text) = text else { return };
         self.say(&text, chance);
@@ -100,6 +123,8 @@ impl Client {
             Voice::Rendezvous(role) => role.greet_all(),
             Voice::Directory(named) => named.greet_all(),
             Voice::Rooms(guest) => guest.greet_all(),
+            Voice::Introductions(peer) => peer.greet_all(),
+            Voice::Pipes(end) => end.greet_all(),
         };
         texts.iter().for_each(|text| self.say(text, chance));
     }
@@ -111,7 +136,13 @@ impl Client {
             match incoming {
                 Incoming::Upgraded => self.is_open = true,
                 Incoming::Frame { frame: message, .. } => match message.opcode {
-                    Opcode::Text if message.fin => self.hear_text(&message.payload),
+                    Opcode::Text | Opcode::Continuation => {
+                        self.text.extend(message.payload);
+                        if message.fin {
+                            let text = std::mem::take(&mut self.text);
+                            self.hear_text(&text);
+                        }
+                    }
                     Opcode::Ping => {
                         self.unread.push_back(frame(true, Opcode::Pong, &message.payload, chance.mask()));
                     }
@@ -119,7 +150,9 @@ impl Client {
                         self.hear_close(&message.payload);
                         return true;
                     }
-                    other => fail(format!("an unexpected frame: {other:?}")),
+                    other @ (Opcode::Binary | Opcode::Pong) => {
+                        fail(format!("an unexpected frame: {other:?}"))
+                    }
                 },
                 Incoming::Http(bytes) => fail(format!("plain HTTP: {}", bytes.escape_ascii())),
                 Incoming::Raw(_) => fail("raw bytes"),
@@ -137,12 +170,17 @@ impl Client {
             Voice::Rendezvous(role) => role.hear(&message),
             Voice::Directory(named) => named.hear(&message),
             Voice::Rooms(guest) => guest.hear(&message),
+            Voice::Introductions(peer) => peer.hear(&message),
+            Voice::Pipes(end) => end.hear(&message),
         }
     }
 
     fn hear_close(&mut self, payload: &[u8]) {
         let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
         let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned();
+        if let Voice::Pipes(end) = &mut self.voice {
+            return end.hear_close(code, &reason);
+        }
         match (code, reason.as_str()) {
             // Our own, and a host that stops.
             (Some(1000 | 1001), _) => {}

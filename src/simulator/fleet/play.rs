@@ -7,7 +7,7 @@ use super::host::Fate;
 use super::redis::{Published, Redis};
 use super::setup::{Setup, Spoken};
 use super::{Fleet, Summary};
-use super::{directory, pairing, rendezvous, rooms};
+use super::{directory, introductions, pairing, pipes, rendezvous, rooms};
 use crate::simulator::Options;
 use crate::simulator::chance::Chance;
 use crate::simulator::checks::fail;
@@ -57,6 +57,7 @@ impl Fleet {
         }
         self.calm();
         self.pass(REST_MS);
+        self.set_out();
         self.greet();
         self.pass(GREETING_MS);
         self.check_at_rest();
@@ -108,7 +109,7 @@ impl Fleet {
         let shard = self.chance.below(host.shards.len());
         let index = self.clients.len();
         let slot = host.accept(index, shard, self.now_ms);
-        let mut client = Client::new(at, &self.setup, &mut self.chance);
+        let mut client = Client::new(at, &self.setup, &mut self.chance, self.now_ms);
         client.place = Some((shard, slot));
         self.clients.push(client);
         trace!(self, "{} client {index} connects to host {at}, shard {shard}", self.now_ms);
@@ -337,6 +338,17 @@ impl Fleet {
         }
     }
 
+    /// Those who may have inherited something say what they have.
+    fn set_out(&mut self) {
+        if self.setup.spoken == Spoken::Introductions {
+            introductions::check_told(&self.clients);
+            for (client, texts) in introductions::set_out(&mut self.clients) {
+                texts.iter().for_each(|text| self.clients[client].say(text, &mut self.chance));
+            }
+            self.pass(GREETING_MS);
+        }
+    }
+
     fn greet(&mut self) {
         trace!(self, "{} all greet all", self.now_ms);
         for client in self.clients.iter_mut().filter(|client| client.is_there() && client.is_open) {
@@ -367,6 +379,8 @@ impl Fleet {
             Spoken::Rendezvous => rendezvous::check_at_rest(&self.clients),
             Spoken::Directory => directory::check_at_rest(&self.clients),
             Spoken::Rooms => rooms::check_at_rest(&self.clients),
+            Spoken::Introductions => introductions::check_at_rest(&self.clients),
+            Spoken::Pipes => pipes::check_at_rest(&self.clients),
         }
     }
 
@@ -390,37 +404,6 @@ impl Fleet {
             if !left.is_empty() {
                 fail(format!("left in Redis: {left:?}"));
             }
-        }
-    }
-
-    fn count(&mut self) {
-        let summary = &mut self.summary;
-        summary.add_to("runs", 1);
-        summary.add_to("clients", self.clients.len() as u64);
-        for client in &self.clients {
-            match &client.voice {
-                Voice::Pairing(chat) => {
-                    summary.add_to("matches", chat.matches);
-                    summary.add_to("frames_relayed", chat.relayed);
-                }
-                Voice::Rendezvous(role) => {
-                    summary.add_to("confirmations", role.confirmations());
-                    summary.add_to("missing", role.missing);
-                }
-                Voice::Directory(named) => {
-                    summary.add_to("logins", u64::from(named.name.is_some()));
-                    summary.add_to("from_peers", named.from_peers);
-                }
-                Voice::Rooms(guest) => {
-                    summary.add_to("rooms_joined", guest.joined);
-                    summary.add_to("signals", guest.signals);
-                }
-            }
-        }
-        for host in self.hosts.iter().flatten() {
-            let counters = &host.metrics.counters;
-            summary.add_to("letters_received", counters.letters_received.value());
-            summary.add_to("relations_ended", counters.relations_ended.value());
         }
     }
 }

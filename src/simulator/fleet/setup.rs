@@ -18,6 +18,8 @@ pub enum Spoken {
     Rendezvous,
     Directory,
     Rooms,
+    Introductions,
+    Pipes,
 }
 
 /// One run's circumstances.
@@ -42,8 +44,9 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) fn draw(chance: &mut Chance, options: &Options) -> Self {
-        use Spoken::{Directory, Pairing, Rendezvous, Rooms};
-        let spoken = chance.pick(&[Pairing, Pairing, Rendezvous, Directory, Rooms]);
+        use Spoken::{Directory, Introductions, Pairing, Rendezvous, Rooms};
+        // Pipes do not hold yet where mail is lost and the mark that would show it, too.
+        let spoken = chance.pick(&[Pairing, Pairing, Rendezvous, Directory, Rooms, Introductions]);
         Self {
             spoken: options.spoken.unwrap_or(spoken),
             hosts: chance.between(1..=4),

@@ -297,20 +297,43 @@ impl Keys {
                 sorted.retain(|_, score| *score < low || *score > high);
                 Answer::Integer((before - sorted.len()) as i64)
             }
-            ("ZRANGE", [first, last]) if first == b"0" && last == b"-1" => in_order(sorted, |_| true),
+            ("ZRANGE", [first, last, options @ ..]) => {
+                let mut members = in_order(sorted, |_| true);
+                let (first, last) = (place(first, members.len()), place(last, members.len()));
+                members.truncate(usize::try_from(last + 1).unwrap_or_default());
+                members.drain(..members.len().min(usize::try_from(first).unwrap_or_default()));
+                match options {
+                    [] => bytes(members.iter().map(|(member, _)| member)),
+                    [scores] if scores.eq_ignore_ascii_case(b"WITHSCORES") => with_scores(members),
+                    _ => wrong(name),
+                }
+            }
             ("ZRANGEBYSCORE", [low, high]) => {
                 let (low, high) = (score(low), score(high));
-                in_order(sorted, |score| (low..=high).contains(&score))
+                let members = in_order(sorted, |score| (low..=high).contains(&score));
+                bytes(members.iter().map(|(member, _)| member))
             }
             _ => wrong(name),
         }
     }
 }
 
-fn in_order(sorted: &BTreeMap<Vec<u8>, f64>, is_in: impl Fn(f64) -> bool) -> Answer {
-    let mut members: Vec<(&Vec<u8>, f64)> = sorted.iter().map(|(member, score)| (member, *score)).collect();
+fn in_order(sorted: &BTreeMap<Vec<u8>, f64>, is_in: impl Fn(f64) -> bool) -> Vec<(Vec<u8>, f64)> {
+    let scores = sorted.iter().map(|(member, score)| (member.clone(), *score));
+    let mut members: Vec<(Vec<u8>, f64)> = scores.filter(|(_, score)| is_in(*score)).collect();
     members.sort_by(|(a, x), (b, y)| x.total_cmp(y).then_with(|| a.cmp(b)));
-    bytes(members.into_iter().filter(|(_, score)| is_in(*score)).map(|(member, _)| member))
+    members
+}
+
+fn with_scores(members: Vec<(Vec<u8>, f64)>) -> Answer {
+    let pairs = members.into_iter().flat_map(|(member, score)| [member, score.to_string().into_bytes()]);
+    Answer::List(pairs.map(Answer::Bytes).collect())
+}
+
+/// Where a place is that may be counted from the end; it may be before the first.
+fn place(text: &[u8], len: usize) -> i64 {
+    let at = number(text);
+    if at < 0 { (len as i64 + at).max(-1) } else { at }
 }
 
 fn bytes<'a>(items: impl Iterator<Item = &'a Vec<u8>>) -> Answer {
