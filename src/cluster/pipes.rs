@@ -2,8 +2,9 @@
 //! to shard.
 //!
 //! `parlor:pipe:<kind>:<own id>/<other id>/<document>` says which client waits there, each part with its length before
-//! it. An end that arrives takes the one that waits for it, or waits; both is one call. An end that was taken is asked by
-//! the shard of the other whether it still waits ([`What::Ask`]); who is refused arrives again.
+//! it. An end that arrives meets the one that waits for it, or waits; both is one call. Whoever is met is asked by the
+//! shard of the other whether it still waits ([`What::Ask`]), and takes its entry out when it has a partner; who refuses
+//! is taken out by the one that asked, which then arrives again.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use crate::limits::{PIPE_CHUNK_BYTES_MAX, PIPE_PARTINGS_MAX};
 use crate::protocol::pipe::Names;
 
 /// KEYS: where this end waits, where the other does. ARGV: the client, 1 if it has just come, the hosts that
-/// can be asked, who is gone.
+/// can be asked.
 static ARRIVE: Script = Script { source: include_str!("scripts/pipe_arrive.lua") };
 /// KEYS: where this end waits. ARGV: the client.
 static FORGET: Script = Script { source: include_str!("scripts/pipe_forget.lua") };
@@ -50,7 +51,7 @@ pub enum News {
     Up,
     /// It cannot.
     Down,
-    /// An end's partner waited, and was taken.
+    /// An end's partner waits: it is to be asked.
     Met {
         /// The end that arrived.
         client: ClientId,
@@ -99,8 +100,8 @@ pub enum What {
     Joined,
     /// I do not wait any more.
     Refused,
-    /// You were taken, and not needed: arrive again.
-    Again,
+    /// I have asked another: arrive again after a while.
+    Busy,
     /// I wait in your place.
     Replaced,
     /// What comes next: whole frames, or raw bytes.
@@ -150,8 +151,7 @@ impl Pipes {
     pub(super) fn handle_request(&mut self, from: ShardIndex, request: Request, desk: &mut Desk) {
         match request {
             Request::Arrive { client, names, is_new } => {
-                let arguments = arguments(client, is_new, b"", desk);
-                arrive(from, client, names, arguments, desk);
+                arrive(from, client, names, is_new, desk);
             }
             Request::Forget { client, names } => forget(client, names, desk),
         }
@@ -160,7 +160,7 @@ impl Pipes {
     /// Redis has answered, or has not ([`Reply::Failed`]).
     pub(super) fn handle_reply(&mut self, awaited: Awaited, reply: &Reply, desk: &mut Desk) {
         match awaited {
-            Awaited::Arrive { shard, client, names } => handle_arrived(shard, client, names, reply, desk),
+            Awaited::Arrive { shard, client, names } => handle_arrived(shard, client, &names, reply, desk),
             Awaited::Forget { client, names } => {
                 if *reply == Reply::Failed && self.partings.len() < PIPE_PARTINGS_MAX {
                     self.partings.insert(client, names);
@@ -183,38 +183,42 @@ impl Pipes {
     }
 }
 
-/// Whom an end has met, or that it waits, or that another waits in its place.
-fn handle_arrived(shard: ShardIndex, client: ClientId, names: Names, reply: &Reply, desk: &mut Desk) {
+/// Whom an end has met, or that it waits, or that another is in its place. Whoever is gone is taken out, and the end
+/// arrives once more, if it still waits.
+fn handle_arrived(shard: ShardIndex, client: ClientId, names: &Names, reply: &Reply, desk: &mut Desk) {
     let Reply::List(items) = reply else { return tell(shard, News::Failed { client }, desk) };
     match items.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
-        [b"met", other] => match ClientId::parse(other).map(|other| (other, desk.maker(other))) {
+        [b"met", other] => match find(other, desk) {
             Some((partner, Maker::Here | Maker::Neighbour(_))) => {
                 tell(shard, News::Met { client, partner }, desk);
             }
-            // It was lost meanwhile, and its entry is gone. If it comes back it arrives again.
-            Some((_, Maker::Gone(_) | Maker::Unreached(_) | Maker::Foreign)) | None => {
+            // It was lost meanwhile.
+            Some((_, Maker::Unreached(_) | Maker::Gone(_) | Maker::Foreign)) | None => {
                 tell(shard, News::Again { client }, desk);
             }
         },
         [b"waits", before, other] => {
-            let before = ClientId::parse(before).filter(|before| *before != client);
-            if let Some((before, Maker::Neighbour(host))) = before.map(|id| (id, desk.maker(id))) {
+            if let Some((before, Maker::Neighbour(host))) = find(before, desk) {
                 let letter = Letter { to: before, from: client, what: What::Replaced };
                 desk.write(host, before.shard(), &super::Letter::Pipes(letter));
             }
-            let maker = ClientId::parse(other).map(|other| desk.maker(other));
-            if !other.is_empty() && matches!(maker, Some(Maker::Gone(_)) | None) {
-                let arguments = arguments(client, false, other, desk);
-                return arrive(shard, client, names, arguments, desk);
-            }
             tell(shard, News::Waits { client }, desk);
+            let is_gone = matches!(find(other, desk), Some((_, Maker::Gone(_) | Maker::Foreign)) | None);
+            if is_gone && !other.is_empty() {
+                desk.command(forgotten(other, &names.other));
+                tell(shard, News::Again { client }, desk);
+            }
         }
-        [b"replaced", by] => match ClientId::parse(by).map(|by| desk.maker(by)) {
-            Some(Maker::Here | Maker::Neighbour(_)) => tell(shard, News::Replaced { client }, desk),
-            // It is found, or turns out to be gone.
-            Some(Maker::Unreached(_)) => tell(shard, News::Failed { client }, desk),
-            Some(Maker::Gone(_) | Maker::Foreign) | None => {
-                desk.command(forgotten(by.to_vec(), &names));
+        [why @ (b"replaced" | b"taken"), by] => match find(by, desk) {
+            Some((_, Maker::Here | Maker::Neighbour(_))) if why == b"replaced" => {
+                tell(shard, News::Replaced { client }, desk);
+            }
+            // It can be asked since.
+            Some((_, Maker::Here | Maker::Neighbour(_))) => tell(shard, News::Again { client }, desk),
+            // It is found later, or turns out to be gone.
+            Some((_, Maker::Unreached(_))) => tell(shard, News::Failed { client }, desk),
+            Some((_, Maker::Gone(_) | Maker::Foreign)) | None => {
+                desk.command(forgotten(by, &names.own));
                 tell(shard, News::Again { client }, desk);
             }
         },
@@ -222,27 +226,27 @@ fn handle_arrived(shard: ShardIndex, client: ClientId, names: Names, reply: &Rep
     }
 }
 
-/// `gone`: who waits in the partner's place and is gone; empty for nobody.
-fn arguments(client: ClientId, is_new: bool, gone: &[u8], desk: &Desk) -> Vec<Vec<u8>> {
+fn find(id: &[u8], desk: &Desk) -> Option<(ClientId, Maker)> {
+    ClientId::parse(id).map(|id| (id, desk.maker(id)))
+}
+
+fn arrive(shard: ShardIndex, client: ClientId, names: Names, is_new: bool, desk: &mut Desk) {
     let hosts: Vec<String> =
         std::iter::once(desk.me).chain(desk.hosts.all_found()).map(|host| host.to_string()).collect();
     let is_new = u8::from(is_new).to_string().into_bytes();
-    vec![client.text().to_vec(), is_new, hosts.join(",").into_bytes(), gone.to_vec()]
-}
-
-fn arrive(shard: ShardIndex, client: ClientId, names: Names, arguments: Vec<Vec<u8>>, desk: &mut Desk) {
+    let arguments = vec![client.text().to_vec(), is_new, hosts.join(",").into_bytes()];
     let keys = vec![key(&names.own), key(&names.other)];
     let command = Command::Run { script: &ARRIVE, keys, arguments };
     desk.ask(desk::Awaited::Pipes(Awaited::Arrive { shard, client, names }), command);
 }
 
 fn forget(client: ClientId, names: Names, desk: &mut Desk) {
-    let command = forgotten(client.text().to_vec(), &names);
+    let command = forgotten(&client.text(), &names.own);
     desk.ask(desk::Awaited::Pipes(Awaited::Forget { client, names }), command);
 }
 
-fn forgotten(client: Vec<u8>, names: &Names) -> Command {
-    Command::Run { script: &FORGET, keys: vec![key(&names.own)], arguments: vec![client] }
+fn forgotten(client: &[u8], name: &[u8]) -> Command {
+    Command::Run { script: &FORGET, keys: vec![key(name)], arguments: vec![client.to_vec()] }
 }
 
 fn key(name: &[u8]) -> Vec<u8> {
@@ -262,7 +266,7 @@ impl Letter {
             What::Ask
             | What::Joined
             | What::Refused
-            | What::Again
+            | What::Busy
             | What::Replaced
             | What::Credit(_)
             | What::End(_) => 0,
@@ -291,7 +295,7 @@ mod kind {
     pub(super) const ASK: u8 = 1;
     pub(super) const JOINED: u8 = 2;
     pub(super) const REFUSED: u8 = 3;
-    pub(super) const AGAIN: u8 = 4;
+    pub(super) const BUSY: u8 = 4;
     pub(super) const REPLACED: u8 = 5;
     pub(super) const CHUNK: u8 = 6;
     pub(super) const CREDIT: u8 = 7;
@@ -309,7 +313,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, letter: &Letter) {
         What::Ask => kind::ASK,
         What::Joined => kind::JOINED,
         What::Refused => kind::REFUSED,
-        What::Again => kind::AGAIN,
+        What::Busy => kind::BUSY,
         What::Replaced => kind::REPLACED,
         What::Chunk { .. } => kind::CHUNK,
         What::Credit(_) => kind::CREDIT,
@@ -339,7 +343,7 @@ pub(super) fn take(reader: &mut Reader) -> Result<Letter, Error> {
         kind::ASK => What::Ask,
         kind::JOINED => What::Joined,
         kind::REFUSED => What::Refused,
-        kind::AGAIN => What::Again,
+        kind::BUSY => What::Busy,
         kind::REPLACED => What::Replaced,
         kind::CHUNK => What::Chunk { number: reader.u64()?, bytes: reader.bytes(PIPE_CHUNK_BYTES_MAX)? },
         kind::CREDIT => What::Credit(u32::from_be_bytes(reader.take()?)),

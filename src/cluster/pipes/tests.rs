@@ -46,11 +46,6 @@ fn answered(reply: &Reply) -> (Vec<News>, Vec<Command>) {
     (news, then.into_iter().map(|(_, command)| command).collect())
 }
 
-fn arguments(command: &Command) -> &[Vec<u8>] {
-    let Command::Run { arguments, .. } = command else { panic!("{command:?}") };
-    arguments
-}
-
 #[test]
 fn who_arrives_and_who_is_forgotten_is_named_in_full() {
     let (mut pipes, mut desk) = (Pipes::default(), desk_alone());
@@ -63,7 +58,7 @@ fn who_arrives_and_who_is_forgotten_is_named_in_full() {
     let arrive = Command::Run {
         script: &ARRIVE,
         keys: vec![own.clone(), other],
-        arguments: vec![me.text().to_vec(), b"1".to_vec(), b"0000000a".to_vec(), Vec::new()],
+        arguments: vec![me.text().to_vec(), b"1".to_vec(), b"0000000a".to_vec()],
     };
     assert_eq!(commands, [arrive, Command::Run { script: &FORGET, keys: vec![own], arguments }]);
 }
@@ -93,8 +88,9 @@ fn an_arrival_that_waits_is_told_and_one_that_failed_too() {
     for (other, is_gone) in [(GONE, true), (HostId(0xff), false)] {
         let other = client(other, 2).text();
         let (told, commands) = answered(&list(&[b"waits", b"", &other]));
-        let gone: Vec<_> = commands.iter().map(|command| arguments(command)[3].as_slice()).collect();
-        assert_eq!((told.len(), gone), if is_gone { (0, vec![&other[..]]) } else { (1, vec![]) });
+        let again = is_gone.then_some(News::Again { client: me });
+        assert_eq!(told, [News::Waits { client: me }].into_iter().chain(again).collect::<Vec<_>>());
+        assert_eq!(commands, is_gone.then(|| forgotten(&other, &names().other)).as_slice());
     }
     for reply in [Reply::Failed, Reply::Nil, Reply::Done, list(&[]), list(&[b"waits"]), list(&[b"x", b"y"])] {
         assert_eq!(answered(&reply), (vec![News::Failed { client: me }], Vec::new()), "{reply:?}");
@@ -104,13 +100,17 @@ fn an_arrival_that_waits_is_told_and_one_that_failed_too() {
 #[test]
 fn an_end_in_whose_place_another_waits_is_replaced_unless_that_is_gone() {
     let me = client(HERE, 1);
-    let replaced = |by: ClientId| answered(&list(&[b"replaced", &by.text()]));
-    assert_eq!(replaced(client(HERE, 2)), (vec![News::Replaced { client: me }], Vec::new()));
-    let gone = client(GONE, 2);
-    let (news, commands) = replaced(gone);
-    let keys = vec![b"parlor:pipe:ws:1:b/1:a/3:doc".to_vec()];
-    let forgotten = Command::Run { script: &FORGET, keys, arguments: vec![gone.text().to_vec()] };
-    assert_eq!((news, commands), (vec![News::Again { client: me }], vec![forgotten]));
+    let in_place = |why: &[u8], by: &[u8]| answered(&list(&[why, by]));
+    let (here, unreached) = (client(HERE, 2).text(), client(HostId(0xff), 2).text());
+    assert_eq!(in_place(b"replaced", &here), (vec![News::Replaced { client: me }], vec![]));
+    assert_eq!(in_place(b"taken", &here), (vec![News::Again { client: me }], vec![]));
+    for why in [&b"replaced"[..], b"taken"] {
+        assert_eq!(in_place(why, &unreached), (vec![News::Failed { client: me }], vec![]));
+        for gone in [&client(GONE, 2).text()[..], b"nonsense"] {
+            let forgotten = forgotten(gone, &names().own);
+            assert_eq!(in_place(why, gone), (vec![News::Again { client: me }], vec![forgotten]));
+        }
+    }
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn what() -> impl Strategy<Value = What> {
         Just(What::Ask),
         Just(What::Joined),
         Just(What::Refused),
-        Just(What::Again),
+        Just(What::Busy),
         Just(What::Replaced),
         (any::<u64>(), prop_oneof![0..200_usize, Just(PIPE_CHUNK_BYTES_MAX)], any::<u8>())
             .prop_map(|(number, len, fill)| What::Chunk { number, bytes: vec![fill; len].into() }),

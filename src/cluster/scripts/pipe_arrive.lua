@@ -1,25 +1,23 @@
--- Takes the end that waits for this one, or has this one wait; returns whom it has met, or whom it has replaced and who
--- waits there and cannot be asked, or who waits in its place. An end that cannot be asked stays: its host or ours arrives
--- again when they meet. One that has been here before replaces nobody.
-local client, is_new, hosts, gone = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local other = redis.call('GET', KEYS[2])
-if other and other == gone then
-  redis.call('DEL', KEYS[2])
-  other = false
+-- Says whom an end that arrives has met, or has it wait; returns whom it has replaced then and who waits there and cannot
+-- be asked, or who is in its place. Whoever is met waits until it says otherwise: this reply may be lost. One that cannot
+-- be asked is found or gone later. One that has been here before replaces nobody.
+local client, is_new, hosts = ARGV[1], ARGV[2], ARGV[3]
+local function can_be_asked(id)
+  return string.find(hosts, string.sub(id, 1, 8), 1, true)
 end
-if other and other ~= client and string.find(hosts, string.sub(other, 1, 8), 1, true) then
-  redis.call('DEL', KEYS[2])
-  if redis.call('GET', KEYS[1]) == client then
-    redis.call('DEL', KEYS[1])
-  end
+local other = redis.call('GET', KEYS[2]) or ''
+if other ~= '' and other ~= client and can_be_asked(other) then
   return {'met', other}
 end
-if other and KEYS[1] == KEYS[2] then
-  return {'waits', '', other}
-end
 local before = redis.call('GET', KEYS[1]) or ''
-if is_new == '0' and before ~= '' and before ~= client then
-  return {'replaced', before}
+if before ~= '' and before ~= client then
+  if KEYS[1] == KEYS[2] then
+    return {'taken', before}
+  elseif is_new == '0' then
+    return {'replaced', before}
+  elseif not can_be_asked(before) then
+    return {'taken', before}
+  end
 end
 redis.call('SET', KEYS[1], client)
-return {'waits', before, other or ''}
+return {'waits', before, other}

@@ -10,7 +10,7 @@ use crate::cluster::ToCluster;
 use crate::cluster::pipes::{How, Letter, News, Request, What};
 use crate::id::{ClientId, HostId, Slot};
 use crate::limits::PIPE_RETRY_MS;
-use crate::protocol::pipe::{End, Outcome};
+use crate::protocol::pipe::{End, Names, Outcome};
 use crate::shard::Shard;
 use crate::shard::clients::Stage;
 use crate::shard::dialects::Dialect;
@@ -145,17 +145,15 @@ impl Shard {
                 self.go_on_waiting(client);
             }
             News::Again { client } => {
-                if let Some(slot) = self.waiting(client)
-                    && !self.arrive_at_pipe(slot)
-                {
-                    self.read_from_pipe(slot);
+                if let Some(slot) = self.waiting(client) {
+                    self.arrive_or_read(slot);
                 }
             }
             News::Replaced { client } => self.replace(client),
             News::Failed { client } => {
-                let retry_ms = self.now_ms + PIPE_RETRY_MS;
-                self.neighbours.pipes.retry_ms.get_or_insert(retry_ms);
-                self.go_on_waiting(client);
+                if let Some(slot) = self.waiting(client) {
+                    self.arrive_later(slot);
+                }
             }
             News::Met { client, partner } => self.meet_partner(client, partner),
         }
@@ -178,12 +176,15 @@ impl Shard {
             },
             What::Refused => {
                 if let Some(slot) = self.asking(to, from) {
+                    self.take_out(slot, from);
                     self.hold_again(slot);
+                    self.arrive_or_read(slot);
                 }
             }
-            What::Again => {
-                if let Some(slot) = self.waiting(to) {
-                    self.arrive_at_pipe(slot);
+            What::Busy => {
+                if let Some(slot) = self.asking(to, from) {
+                    self.hold_again(slot);
+                    self.arrive_later(slot);
                 }
             }
             What::Replaced => self.replace(to),
@@ -207,6 +208,7 @@ impl Shard {
             let is_joined = pipe.distant().is_some_and(|distant| distant.partner.host() == host);
             if is_asking {
                 self.hold_again(slot);
+                self.arrive_or_read(slot);
             } else if is_joined {
                 self.lose_partner(slot);
             }
@@ -219,6 +221,8 @@ impl Shard {
                 self.neighbours.pipes.remains.insert(client, distant);
             }
         }
+        // An end of that host may have replaced one of ours, and was not able to say so.
+        self.arrive_again();
     }
 
     /// An end has no partner yet.
@@ -233,6 +237,21 @@ impl Shard {
         if let Some(slot) = self.waiting(client) {
             self.doom(slot, None, "");
         }
+    }
+
+    /// An end that waits in the table arrives again at once, if it can.
+    fn arrive_or_read(&mut self, slot: Slot) {
+        let Some(client) = self.clients.at(slot).map(|client| client.id) else { return };
+        if self.waiting(client).is_some() && !self.arrive_at_pipe(slot) {
+            self.read_from_pipe(slot);
+        }
+    }
+
+    /// An end that waits in the table arrives again after a while.
+    fn arrive_later(&mut self, slot: Slot) {
+        let retry_ms = self.now_ms + PIPE_RETRY_MS;
+        self.neighbours.pipes.retry_ms.get_or_insert(retry_ms);
+        self.read_from_pipe(slot);
     }
 
     /// All ends that wait here are registered again.
@@ -250,35 +269,36 @@ impl Shard {
 
     /// An end that waits has a partner: of another host, which is asked, or here.
     fn meet_partner(&mut self, me: ClientId, partner: ClientId) {
-        let is_here = partner.host() == self.settings.host;
-        let partner_here = if is_here { self.waiting(partner) } else { None };
-        let Some(slot) = self.waiting(me) else {
-            // Whoever was taken for it is to be registered again.
-            match partner_here {
-                Some(partner) => {
-                    self.arrive_at_pipe(partner);
-                }
-                None => self.write(me, partner, What::Again),
+        let Some(slot) = self.waiting(me) else { return };
+        if partner.host() == self.settings.host {
+            if self.waiting(partner).is_some() {
+                return self.join_held(slot, partner);
             }
-            return;
-        };
-        if partner_here.is_some() {
-            self.join_held(slot, partner);
+            self.take_out(slot, partner);
         } else if self.neighbours.relations.contains_key(&partner.host()) {
             self.take_from_table(slot);
             if let Some(pipe) = self.pipe_at(slot) {
                 pipe.asking = Some(partner);
             }
-            self.write(me, partner, What::Ask);
-        } else if !self.arrive_at_pipe(slot) {
-            self.read_from_pipe(slot);
+            return self.write(me, partner, What::Ask);
+        }
+        self.arrive_or_read(slot);
+    }
+
+    /// Whoever was met in Redis does not wait any more.
+    fn take_out(&mut self, slot: Slot, partner: ClientId) {
+        if let Some(pipe) = self.pipe_at(slot) {
+            let Names { own, other } = pipe.end.names();
+            self.ask_pipes(Request::Forget { client: partner, names: Names { own: other, other: own } });
         }
     }
 
     /// An end of another host wants to be the partner of one that waits here.
     fn answer_partner(&mut self, me: ClientId, partner: ClientId) {
-        let slot = self.waiting(me).or_else(|| self.asking(me, partner));
-        let Some(slot) = slot else { return self.write(me, partner, What::Refused) };
+        let Some(slot) = self.waiting(me).or_else(|| self.asking(me, partner)) else {
+            let is_busy = self.find_pipe(me).is_some_and(|(_, pipe)| pipe.asking.is_some());
+            return self.write(me, partner, if is_busy { What::Busy } else { What::Refused });
+        };
         self.write(me, partner, What::Joined);
         self.take_from_table(slot);
         self.join_distant(slot, partner);
@@ -309,11 +329,7 @@ impl Shard {
         (pipe.asking, pipe.is_new) = (None, false);
         let end = pipe.end.clone();
         match self.tables.pipes.handle_return(&end, me, now_ms) {
-            Outcome::Held { replaced: None } => {
-                if !self.arrive_at_pipe(slot) {
-                    self.read_from_pipe(slot);
-                }
-            }
+            Outcome::Held { replaced: None } => {}
             Outcome::Held { replaced: Some(_) } => self.doom(slot, None, ""),
             Outcome::Joined { partner } => self.join_held(slot, partner),
             Outcome::Full => self.doom_busy(slot),

@@ -268,7 +268,7 @@ fn what_is_left_of_an_end_goes_with_its_partner() {
 }
 
 #[test]
-fn an_end_that_was_taken_in_vain_is_registered_again() {
+fn an_end_that_was_met_in_vain_waits_on_and_one_that_refuses_is_taken_out() {
     let (mut one, a, a_id, mut other, b, b_id) = asked();
     said(&mut one);
     said(&mut other);
@@ -276,9 +276,18 @@ fn an_end_that_was_taken_in_vain_is_registered_again() {
     one.handle_gone(a, 0);
     said(&mut one);
     tell(&mut one, News::Met { client: a_id, partner: b_id });
-    let (_, letters) = said(&mut one);
-    hand(&mut other, letters);
-    assert_eq!(arrivals(&said(&mut other).0), 1);
+    let (requests, letters) = said(&mut one);
+    assert!(requests.is_empty() && letters.is_empty(), "{requests:?} {letters:?}");
+    // Who meets one of its own host that has left takes it out before it arrives again.
+    let (c, c_id) = end(&mut one, "a", "b");
+    said(&mut one);
+    tell(&mut one, News::Met { client: c_id, partner: a_id });
+    let (requests, _) = said(&mut one);
+    assert!(
+        matches!(&requests[..], [Request::Forget { client, .. }, Request::Arrive { .. }] if *client == a_id),
+        "{requests:?}"
+    );
+    one.handle_gone(c, 0);
     // And one that failed, after a while.
     tell(&mut other, News::Failed { client: b_id });
     other.handle_tick(500);
