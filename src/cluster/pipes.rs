@@ -17,8 +17,7 @@ use crate::id::{ClientId, ShardIndex};
 use crate::limits::{PIPE_CHUNK_BYTES_MAX, PIPE_PARTINGS_MAX};
 use crate::protocol::pipe::Names;
 
-/// KEYS: where this end waits, where the other does. ARGV: the client, 1 if it has just come, the hosts that
-/// can be asked.
+/// KEYS: where this end waits, where the other does. ARGV: the client, the hosts that can be asked.
 static ARRIVE: Script = Script { source: include_str!("scripts/pipe_arrive.lua") };
 /// KEYS: where this end waits. ARGV: the client.
 static FORGET: Script = Script { source: include_str!("scripts/pipe_forget.lua") };
@@ -130,11 +129,20 @@ pub enum How {
     Lost,
 }
 
+/// An end that arrives.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    shard: ShardIndex,
+    client: ClientId,
+    names: Names,
+    is_new: bool,
+}
+
 /// What a reply is awaited for.
 #[derive(Debug)]
 pub(super) enum Awaited {
     /// An arrival.
-    Arrive { shard: ShardIndex, client: ClientId, names: Names },
+    Arrive(Arrival),
     /// A parting.
     Forget { client: ClientId, names: Names },
 }
@@ -151,7 +159,7 @@ impl Pipes {
     pub(super) fn handle_request(&mut self, from: ShardIndex, request: Request, desk: &mut Desk) {
         match request {
             Request::Arrive { client, names, is_new } => {
-                arrive(from, client, names, is_new, desk);
+                arrive(Arrival { shard: from, client, names, is_new }, desk);
             }
             Request::Forget { client, names } => forget(client, names, desk),
         }
@@ -160,7 +168,7 @@ impl Pipes {
     /// Redis has answered, or has not ([`Reply::Failed`]).
     pub(super) fn handle_reply(&mut self, awaited: Awaited, reply: &Reply, desk: &mut Desk) {
         match awaited {
-            Awaited::Arrive { shard, client, names } => handle_arrived(shard, client, &names, reply, desk),
+            Awaited::Arrive(arrival) => handle_arrived(&arrival, reply, desk),
             Awaited::Forget { client, names } => {
                 if *reply == Reply::Failed && self.partings.len() < PIPE_PARTINGS_MAX {
                     self.partings.insert(client, names);
@@ -185,7 +193,8 @@ impl Pipes {
 
 /// Whom an end has met, or that it waits, or that another is in its place. Whoever is gone is taken out, and the end
 /// arrives once more, if it still waits.
-fn handle_arrived(shard: ShardIndex, client: ClientId, names: &Names, reply: &Reply, desk: &mut Desk) {
+fn handle_arrived(arrival: &Arrival, reply: &Reply, desk: &mut Desk) {
+    let Arrival { shard, client, ref names, .. } = *arrival;
     let Reply::List(items) = reply else { return tell(shard, News::Failed { client }, desk) };
     match items.iter().map(Vec::as_slice).collect::<Vec<_>>()[..] {
         [b"met", other] => match find(other, desk) {
@@ -197,11 +206,7 @@ fn handle_arrived(shard: ShardIndex, client: ClientId, names: &Names, reply: &Re
                 tell(shard, News::Again { client }, desk);
             }
         },
-        [b"waits", before, other] => {
-            if let Some((before, Maker::Neighbour(host))) = find(before, desk) {
-                let letter = Letter { to: before, from: client, what: What::Replaced };
-                desk.write(host, before.shard(), &super::Letter::Pipes(letter));
-            }
+        [b"waits", other] => {
             tell(shard, News::Waits { client }, desk);
             let is_gone = matches!(find(other, desk), Some((_, Maker::Gone(_) | Maker::Foreign)) | None);
             if is_gone && !other.is_empty() {
@@ -209,35 +214,45 @@ fn handle_arrived(shard: ShardIndex, client: ClientId, names: &Names, reply: &Re
                 tell(shard, News::Again { client }, desk);
             }
         }
-        [why @ (b"replaced" | b"taken"), by] => match find(by, desk) {
-            Some((_, Maker::Here | Maker::Neighbour(_))) if why == b"replaced" => {
-                tell(shard, News::Replaced { client }, desk);
-            }
-            // It can be asked since.
-            Some((_, Maker::Here | Maker::Neighbour(_))) => tell(shard, News::Again { client }, desk),
-            // It is found later, or turns out to be gone.
-            Some((_, Maker::Unreached(_))) => tell(shard, News::Failed { client }, desk),
-            Some((_, Maker::Gone(_) | Maker::Foreign)) | None => {
-                desk.command(forgotten(by, &names.own));
-                tell(shard, News::Again { client }, desk);
-            }
-        },
+        [b"taken", by] => handle_taken(arrival, by, desk),
         _ => tell(shard, News::Failed { client }, desk),
     }
+}
+
+/// Another end waits where one has arrived.
+fn handle_taken(arrival: &Arrival, by: &[u8], desk: &mut Desk) {
+    let Arrival { shard, client, ref names, is_new } = *arrival;
+    match find(by, desk) {
+        // It can be asked since.
+        Some((_, Maker::Neighbour(_))) if names.own == names.other => {
+            return tell(shard, News::Again { client }, desk);
+        }
+        Some((_, Maker::Here | Maker::Neighbour(_))) if !is_new => {
+            return tell(shard, News::Replaced { client }, desk);
+        }
+        // It is found later, or turns out to be gone.
+        Some((_, Maker::Unreached(_))) => return tell(shard, News::Failed { client }, desk),
+        Some((before, Maker::Neighbour(host))) => {
+            let letter = Letter { to: before, from: client, what: What::Replaced };
+            desk.write(host, before.shard(), &super::Letter::Pipes(letter));
+        }
+        Some((_, Maker::Here | Maker::Gone(_) | Maker::Foreign)) | None => {}
+    }
+    desk.command(forgotten(by, &names.own));
+    tell(shard, News::Again { client }, desk);
 }
 
 fn find(id: &[u8], desk: &Desk) -> Option<(ClientId, Maker)> {
     ClientId::parse(id).map(|id| (id, desk.maker(id)))
 }
 
-fn arrive(shard: ShardIndex, client: ClientId, names: Names, is_new: bool, desk: &mut Desk) {
+fn arrive(arrival: Arrival, desk: &mut Desk) {
     let hosts: Vec<String> =
         std::iter::once(desk.me).chain(desk.hosts.all_found()).map(|host| host.to_string()).collect();
-    let is_new = u8::from(is_new).to_string().into_bytes();
-    let arguments = vec![client.text().to_vec(), is_new, hosts.join(",").into_bytes()];
-    let keys = vec![key(&names.own), key(&names.other)];
+    let arguments = vec![arrival.client.text().to_vec(), hosts.join(",").into_bytes()];
+    let keys = vec![key(&arrival.names.own), key(&arrival.names.other)];
     let command = Command::Run { script: &ARRIVE, keys, arguments };
-    desk.ask(desk::Awaited::Pipes(Awaited::Arrive { shard, client, names }), command);
+    desk.ask(desk::Awaited::Pipes(Awaited::Arrive(arrival)), command);
 }
 
 fn forget(client: ClientId, names: Names, desk: &mut Desk) {

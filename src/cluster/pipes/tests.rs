@@ -35,8 +35,12 @@ fn outputs(desk: &mut Desk) -> (Vec<(Token, Command)>, Vec<News>) {
 
 /// What follows when Redis answers an arrival so: news, and commands.
 fn answered(reply: &Reply) -> (Vec<News>, Vec<Command>) {
+    answered_to(true, reply)
+}
+
+fn answered_to(is_new: bool, reply: &Reply) -> (Vec<News>, Vec<Command>) {
     let (mut pipes, mut desk) = (Pipes::default(), desk_alone());
-    let arrival = Request::Arrive { client: client(HERE, 1), names: names(), is_new: true };
+    let arrival = Request::Arrive { client: client(HERE, 1), names: names(), is_new };
     pipes.handle_request(SHARD, arrival, &mut desk);
     let (commands, news) = outputs(&mut desk);
     assert!(news.is_empty());
@@ -58,7 +62,7 @@ fn who_arrives_and_who_is_forgotten_is_named_in_full() {
     let arrive = Command::Run {
         script: &ARRIVE,
         keys: vec![own.clone(), other],
-        arguments: vec![me.text().to_vec(), b"1".to_vec(), b"0000000a".to_vec()],
+        arguments: vec![me.text().to_vec(), b"0000000a".to_vec()],
     };
     assert_eq!(commands, [arrive, Command::Run { script: &FORGET, keys: vec![own], arguments }]);
 }
@@ -80,14 +84,14 @@ fn an_arrival_meets_who_is_there_and_nobody_else() {
 #[test]
 fn an_arrival_that_waits_is_told_and_one_that_failed_too() {
     let me = client(HERE, 1);
-    for before in [&b""[..], b"nonsense", &me.text(), &client(GONE, 2).text()] {
-        let waits = list(&[b"waits", before, b""]);
+    for other in [&b""[..], &me.text()] {
+        let waits = list(&[b"waits", other]);
         assert_eq!(answered(&waits), (vec![News::Waits { client: me }], Vec::new()));
     }
     // Who is gone makes way; who cannot be asked stays.
     for (other, is_gone) in [(GONE, true), (HostId(0xff), false)] {
         let other = client(other, 2).text();
-        let (told, commands) = answered(&list(&[b"waits", b"", &other]));
+        let (told, commands) = answered(&list(&[b"waits", &other]));
         let again = is_gone.then_some(News::Again { client: me });
         assert_eq!(told, [News::Waits { client: me }].into_iter().chain(again).collect::<Vec<_>>());
         assert_eq!(commands, is_gone.then(|| forgotten(&other, &names().other)).as_slice());
@@ -98,17 +102,17 @@ fn an_arrival_that_waits_is_told_and_one_that_failed_too() {
 }
 
 #[test]
-fn an_end_in_whose_place_another_waits_is_replaced_unless_that_is_gone() {
+fn a_newcomer_takes_the_place_of_another_and_who_was_here_before_does_not() {
     let me = client(HERE, 1);
-    let in_place = |why: &[u8], by: &[u8]| answered(&list(&[why, by]));
+    let taken = |is_new, by: &[u8]| answered_to(is_new, &list(&[b"taken", by]));
     let (here, unreached) = (client(HERE, 2).text(), client(HostId(0xff), 2).text());
-    assert_eq!(in_place(b"replaced", &here), (vec![News::Replaced { client: me }], vec![]));
-    assert_eq!(in_place(b"taken", &here), (vec![News::Again { client: me }], vec![]));
-    for why in [&b"replaced"[..], b"taken"] {
-        assert_eq!(in_place(why, &unreached), (vec![News::Failed { client: me }], vec![]));
+    let again = |by: &[u8]| (vec![News::Again { client: me }], vec![forgotten(by, &names().own)]);
+    assert_eq!(taken(true, &here), again(&here));
+    assert_eq!(taken(false, &here), (vec![News::Replaced { client: me }], vec![]));
+    for is_new in [false, true] {
+        assert_eq!(taken(is_new, &unreached), (vec![News::Failed { client: me }], vec![]));
         for gone in [&client(GONE, 2).text()[..], b"nonsense"] {
-            let forgotten = forgotten(gone, &names().own);
-            assert_eq!(in_place(why, gone), (vec![News::Again { client: me }], vec![forgotten]));
+            assert_eq!(taken(is_new, gone), again(gone));
         }
     }
 }

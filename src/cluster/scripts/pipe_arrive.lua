@@ -1,23 +1,13 @@
--- Says whom an end that arrives has met, or has it wait; returns whom it has replaced then and who waits there and cannot
--- be asked, or who is in its place. Whoever is met waits until it says otherwise: this reply may be lost. One that cannot
--- be asked is found or gone later. One that has been here before replaces nobody.
-local client, is_new, hosts = ARGV[1], ARGV[2], ARGV[3]
-local function can_be_asked(id)
-  return string.find(hosts, string.sub(id, 1, 8), 1, true)
-end
+-- Says whom an end that arrives has met, or has it wait; returns who waits for it then and cannot be asked, or who is in its
+-- place. Whoever is met or in the way waits until it says otherwise: this reply may be lost.
+local client, hosts = ARGV[1], ARGV[2]
 local other = redis.call('GET', KEYS[2]) or ''
-if other ~= '' and other ~= client and can_be_asked(other) then
+if other ~= '' and other ~= client and string.find(hosts, string.sub(other, 1, 8), 1, true) then
   return {'met', other}
 end
 local before = redis.call('GET', KEYS[1]) or ''
 if before ~= '' and before ~= client then
-  if KEYS[1] == KEYS[2] then
-    return {'taken', before}
-  elseif is_new == '0' then
-    return {'replaced', before}
-  elseif not can_be_asked(before) then
-    return {'taken', before}
-  end
+  return {'taken', before}
 end
 redis.call('SET', KEYS[1], client)
-return {'waits', before, other}
+return {'waits', other}
