@@ -208,7 +208,6 @@ impl Shard {
             let is_joined = pipe.distant().is_some_and(|distant| distant.partner.host() == host);
             if is_asking {
                 self.hold_again(slot);
-                self.arrive_or_read(slot);
             } else if is_joined {
                 self.lose_partner(slot);
             }
@@ -256,14 +255,8 @@ impl Shard {
 
     /// All ends that wait here are registered again.
     fn arrive_again(&mut self) {
-        if !self.neighbours.pipes.is_up {
-            return;
-        }
         for slot in self.clients.slots() {
-            let Some(client) = self.clients.at(slot).map(|client| client.id) else { continue };
-            if self.waiting(client).is_some() {
-                self.arrive_at_pipe(slot);
-            }
+            self.arrive_or_read(slot);
         }
     }
 

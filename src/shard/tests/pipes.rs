@@ -186,6 +186,36 @@ fn who_is_refused_makes_way_for_who_came_later() {
 }
 
 #[test]
+fn who_asks_another_is_asked_again_later() {
+    let (mut one, a, a_id, mut other, b, b_id) = asked();
+    said(&mut one);
+    // Before it is asked it has asked another, which has left since.
+    let left = ClientId::new(HostId(1), a_id.shard(), Slot(9), &mut Entropy::from_seed([9; 32]));
+    tell(&mut other, News::Met { client: b_id, partner: left });
+    said(&mut other);
+    hand(&mut other, vec![Letter { to: b_id, from: a_id, what: What::Ask }]);
+    let (_, letters) = said(&mut other);
+    assert_eq!(letters, [Letter { to: a_id, from: b_id, what: What::Busy }]);
+    hand(&mut one, letters);
+    assert!(said(&mut one).0.is_empty() && !one.is_paused(a), "it waits meanwhile");
+    // The other's answer comes, and takes nobody out but who gave it.
+    hand(&mut other, vec![Letter { to: b_id, from: left, what: What::Refused }]);
+    let (requests, _) = said(&mut other);
+    assert!(
+        matches!(&requests[..], [Request::Forget { client, .. }, Request::Arrive { .. }] if *client == left),
+        "{requests:?}"
+    );
+    one.handle_tick(1_100);
+    let (requests, _) = said(&mut one);
+    assert!(matches!(&requests[..], [Request::Arrive { .. }]), "{requests:?}");
+    tell(&mut one, News::Met { client: a_id, partner: b_id });
+    carry(&mut one, a, &mut other, b);
+    say(&mut one, a, "at last");
+    let (_, to_b) = carry(&mut one, a, &mut other, b);
+    assert_eq!(messages(&to_b), ["at last"]);
+}
+
+#[test]
 fn a_host_that_is_gone_takes_its_ends_with_it() {
     let gone = FromCluster::HostGone(HostId(2));
     // One that has asked waits again.

@@ -44,9 +44,8 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) fn draw(chance: &mut Chance, options: &Options) -> Self {
-        use Spoken::{Directory, Introductions, Pairing, Rendezvous, Rooms};
-        // Pipes do not hold yet where mail is lost and the mark that would show it, too.
-        let spoken = chance.pick(&[Pairing, Pairing, Rendezvous, Directory, Rooms, Introductions]);
+        use Spoken::{Directory, Introductions, Pairing, Pipes, Rendezvous, Rooms};
+        let spoken = chance.pick(&[Pairing, Pairing, Rendezvous, Directory, Rooms, Introductions, Pipes]);
         Self {
             spoken: options.spoken.unwrap_or(spoken),
             hosts: chance.between(1..=4),
