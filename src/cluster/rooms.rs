@@ -34,7 +34,8 @@ static JOIN: Script = Script { source: include_str!("scripts/rooms_join.lua") };
 static LEAVE: Script = Script { source: include_str!("scripts/rooms_leave.lua") };
 /// ARGV: the id, its incarnation. Returns the milliseconds that are left.
 static EXPIRE: Script = Script { source: include_str!("scripts/rooms_expire.lua") };
-/// ARGV: the id, its incarnation, the host, the milliseconds that are left. Returns 1, or 0 if it is another room.
+/// ARGV: the id, its incarnation, the host, the milliseconds that are left. Returns incarnation and hosts, or 0 if it is
+/// another room.
 static RESTORE: Script = Script { source: include_str!("scripts/rooms_restore.lua") };
 
 /// What a shard asks for.
@@ -60,7 +61,8 @@ pub enum Request {
     Leave(Key),
     /// The time of this room should be over. [`News::Remaining`] or [`News::Ended`] follows.
     Expire(Key),
-    /// This host has members in this room, which may have been lost. [`News::Ended`] follows if it is another's.
+    /// This host has members in this room, which may have been lost. [`News::Restored`] follows if others are
+    /// in it, and [`News::Ended`] if it is another's.
     Restore {
         /// Which.
         key: Key,
@@ -96,6 +98,13 @@ pub enum News {
         key: Key,
         /// In milliseconds; if Redis does not say, when to ask again.
         left_ms: u64,
+    },
+    /// This room is there again, and these other hosts may have members in it.
+    Restored {
+        /// Which.
+        key: Key,
+        /// They may have come to it while it was lost for this one.
+        hosts: Vec<HostId>,
     },
     /// This room is no more.
     Ended(Key),
@@ -201,8 +210,15 @@ impl Rooms {
                 };
                 tell(News::Remaining { key, left_ms }, desk);
             }
-            // It is there; or Redis is away, and will be asked again when it is back.
-            (Awaited::Restore(_), _) => {}
+            // Or Redis is away, and will be asked again when it is back.
+            (Awaited::Restore(key), reply) => {
+                let found = bytes_of(reply).and_then(|text| parse(key.room, text));
+                let Some((_, mut hosts)) = found.filter(|(found, _)| *found == key) else { return };
+                hosts.retain(|host| *host != desk.me);
+                if !hosts.is_empty() {
+                    tell(News::Restored { key, hosts }, desk);
+                }
+            }
         }
     }
 
@@ -345,7 +361,7 @@ impl News {
     #[must_use]
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Joined { hosts, .. } => hosts.len() * size_of::<HostId>(),
+            Self::Joined { hosts, .. } | Self::Restored { hosts, .. } => hosts.len() * size_of::<HostId>(),
             Self::Refused { .. } | Self::Remaining { .. } | Self::Ended(_) | Self::Lost => 0,
         }
     }

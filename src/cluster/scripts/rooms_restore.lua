@@ -1,5 +1,5 @@
--- Puts back a room that may have been lost, with this host in it and at least the time that it has left. Returns 1, or 0
--- if its id is another room's by now.
+-- Puts back a room that may have been lost, with this host in it and at least the time that it has left. Returns what
+-- is known of it, or 0 if its id is another room's by now.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local expiry = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
@@ -14,4 +14,4 @@ if not string.find(room, ' ' .. ARGV[3], 1, true) then
 end
 redis.call('HSET', KEYS[2], ARGV[1], room)
 redis.call('ZADD', KEYS[1], math.max(expiry, now + ARGV[4]), ARGV[1])
-return 1
+return room

@@ -184,6 +184,13 @@ impl Rooms {
         }
     }
 
+    /// A room was put back. Those of `hosts` that are not known to have members in it came to it while it was lost.
+    pub fn handle_restored(&mut self, key: Key, hosts: &[HostId], out: &mut Actions) {
+        if let Some(shared) = &mut self.shared {
+            shared.greet(key, hosts, out);
+        }
+    }
+
     /// Another host can be written to: it is told of the rooms that have members here.
     pub fn handle_host_found(&mut self, host: HostId, out: &mut Actions) {
         let Some(shared) = &mut self.shared else { return };
@@ -216,13 +223,11 @@ impl Rooms {
                 out.push(Action::RoomNote(from, answer));
             }
             Note::Present(keys) => {
-                for key in keys {
-                    if !shared.meet(from, key) {
-                        shared.note_knock(from, key);
-                    } else if let Some(room) = shared.find(key) {
-                        room.entering.remove(&from);
-                        shared.let_in(key.room);
-                    }
+                // One that was found here before it found us was not told yet of what has come about since.
+                let mut untold = keys;
+                untold.retain(|key| shared.hear_present(from, *key));
+                if !untold.is_empty() {
+                    out.push(Action::RoomNote(from, Note::Present(untold)));
                 }
             }
             Note::Absent(key) if shared.find(key).is_some() => shared.lose(from, key.room),
@@ -375,6 +380,18 @@ impl Shared {
         let Some(room) = self.find(key).filter(|_| is_neighbour) else { return false };
         room.hosts.insert(from);
         true
+    }
+
+    /// A host says that it has members in a room. True: it may not know that there are some here.
+    fn hear_present(&mut self, from: HostId, key: Key) -> bool {
+        let knows_us =
+            self.find(key).is_some_and(|room| room.entering.remove(&from) || room.hosts.contains(&from));
+        if !self.meet(from, key) {
+            self.note_knock(from, key);
+            return false;
+        }
+        self.let_in(key.room);
+        !knows_us
     }
 
     /// A host has come to a room which a client of ours may be on its way to. False: none is.

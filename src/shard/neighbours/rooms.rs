@@ -79,6 +79,9 @@ impl Shard {
             News::Remaining { key, left_ms } => {
                 self.tables.rooms.handle_remaining(key, left_ms, now_ms);
             }
+            News::Restored { key, hosts } => self.with_rooms(|shard, out| {
+                shard.tables.rooms.handle_restored(key, &hosts, out);
+            }),
             News::Ended(key) => self.with_rooms(|shard, out| shard.tables.rooms.handle_ended(key, out)),
             News::Lost => self.with_rooms(|shard, out| shard.tables.rooms.handle_lost(now_ms, out)),
         }
