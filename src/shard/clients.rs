@@ -4,7 +4,7 @@ use slab::Slab;
 
 use super::dialects::Dialect;
 use super::outbox::Outbox;
-use super::pausing::{Held, Paused};
+use super::pausing::{Held, Paused, Reason};
 use super::rate::Window;
 use super::timers::Tick;
 use crate::id::{ClientId, Entropy, HostId, ShardIndex, Slot};
@@ -65,6 +65,14 @@ pub struct Client {
     pub is_dirty: bool,
     /// Its socket takes nothing at the moment; it is not put on the dirty list until it does.
     pub is_blocked: bool,
+}
+
+impl Client {
+    /// Whether nothing is sent to it yet, not even its 101: whoever has that may count on what it says being kept, and
+    /// for the end of a pipe this is being asked.
+    pub fn is_withheld(&self) -> bool {
+        matches!(self.stage, Stage::Open(Dialect::Pipe(_))) && self.paused.has(Reason::Answer)
+    }
 }
 
 /// Connections by slot; client ids find them by the slot in the id, and count only if the whole id is the same.

@@ -293,6 +293,9 @@ impl Shard {
         while let Some(slot) = self.dirty.pop() {
             let Some(client) = self.clients.at(slot) else { continue };
             client.is_dirty = false;
+            if client.is_withheld() {
+                continue;
+            }
             if !client.outbox.is_empty() && !client.is_blocked {
                 return Some(slot);
             }

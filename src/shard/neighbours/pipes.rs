@@ -35,8 +35,8 @@ pub(super) struct Afar {
 }
 
 impl Shard {
-    /// An end has come and waits here; its partner may wait on another host. Nothing is read from it until that is known:
-    /// if it closed at once, nothing would be left of it for its partner.
+    /// An end has come and waits here; its partner may wait on another host. It gets no 101 until that is known, and nothing
+    /// is read from it: were it or its partner to end before they know of each other, what was said would be lost.
     pub(in crate::shard) fn enter_pipe_of_all(&mut self, slot: Slot) {
         if self.arrive_at_pipe(slot) {
             self.await_answer(slot);
@@ -55,13 +55,14 @@ impl Shard {
         true
     }
 
-    /// It is known what becomes of an end: it is read from.
+    /// It is known what becomes of an end: it gets its 101, and is read from.
     pub(in crate::shard) fn read_from_pipe(&mut self, slot: Slot) {
         let Some(client) = self.clients.at(slot).filter(|client| client.paused.has(Reason::Answer)) else {
             return;
         };
         let held = client.held.take();
         self.resume(slot, Reason::Answer);
+        self.mark_dirty(slot);
         if let Some(mut held) = held {
             self.in_hand_bytes += held.bytes.capacity();
             self.handle_pipe_bytes(slot, &mut held.bytes);
