@@ -15,7 +15,7 @@ use super::{
     wait_for_no_keys, watched_pair,
 };
 use crate::support::neighbour::Neighbour;
-use crate::support::pipes::{Pattern, Socket};
+use crate::support::pipes::{Pattern, RawEnd, Socket};
 use crate::support::redis::{Redis, Value};
 use crate::support::{BINARY, End, FIN, Setup, TEXT, close_frame, frame, frame_header, on_each_driver};
 
@@ -23,6 +23,7 @@ on_each_driver!(
     a_close_comes_behind_what_was_sent,
     a_cut_end_ends_the_other,
     halves_of_raw_streams_end_one_by_one,
+    an_end_may_finish_as_soon_as_its_partner_has_its_101,
     a_reset_is_passed_on,
     partners_of_a_host_that_dies_are_closed,
     partners_of_a_host_that_leaves_are_closed,
@@ -118,8 +119,6 @@ fn halves_of_raw_streams_end_one_by_one(setup: Setup) {
     for _ in 0..3 {
         let (mut one, mut other) = raw_pair(&redis, &here, &there);
         let bytes = Pattern::new(9).take(700_000);
-        other.send(b"there");
-        one.expect(b"there");
         thread::scope(|scope| {
             scope.spawn(|| {
                 one.send(&bytes);
@@ -140,6 +139,28 @@ fn halves_of_raw_streams_end_one_by_one(setup: Setup) {
         for server in [&here, &there] {
             server.wait_for_metric("parlor_connections", 1);
         }
+    }
+    wait_for_no_keys(&redis);
+}
+
+/// Whoever has a 101 is found: the first one by the second, and the second one is no longer waited for.
+fn an_end_may_finish_as_soon_as_its_partner_has_its_101(setup: Setup) {
+    let redis = Redis::start();
+    let [here, there] = servers(setup, &redis);
+    for round in 0..40 {
+        let (mut one, mut other) = (RawEnd::open(&here, A), RawEnd::open(&there, B));
+        let (first, second) = if round % 2 == 0 { (&mut one, &mut other) } else { (&mut other, &mut one) };
+        first.send(b"all that it says");
+        first.finish();
+        second.expect(b"all that it says");
+        second.expect_end(End::Fin);
+        second.finish();
+        first.expect_end(End::Fin);
+        let (mut one, mut other) = (Socket::open(&here, A), Socket::open(&there, B));
+        one.send("one word");
+        one.close(None);
+        other.expect("one word");
+        other.expect_close(None);
     }
     wait_for_no_keys(&redis);
 }
@@ -284,7 +305,7 @@ fn nobody_on_redis_confuses_pipes(setup: Setup) {
     for what in [
         What::Joined,
         What::Refused,
-        What::Again,
+        What::Busy,
         chunk(1, b"x"),
         What::Credit(u32::MAX),
         What::End(How::Closed),

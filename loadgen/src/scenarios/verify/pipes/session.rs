@@ -164,7 +164,11 @@ impl<'a> Session<'a> {
         if first.left().is_some() || first.arrival().is_some() {
             return self.finish_alone(&first).await;
         }
-        let second = self.open(1, self.stream(1), self.stream(0), u64::MAX).await?;
+        let second = match self.open(1, self.stream(1), self.stream(0), u64::MAX).await {
+            // A reset that was passed on at once may overtake what was sent before it, the answer to the upgrade too.
+            Err(Failure::Handshake(_)) if first.left().is_some() => return self.finish_alone(&first).await,
+            opened => opened?,
+        };
         if first.left().is_some() {
             // The second may have come too late, and is then held alone.
             second.give_up();
