@@ -54,6 +54,10 @@ pub mod simulator;
 pub mod websocket;
 pub mod wire;
 
+/// As the black-box tests name it, whose Redis the unit tests share.
+#[cfg(test)]
+extern crate self as parlor;
+
 /// A Redis of a test's own, as the black-box tests have it.
 #[cfg(test)]
 #[path = "../tests/support/redis.rs"]

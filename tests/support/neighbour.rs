@@ -121,7 +121,7 @@ impl Neighbour {
                     let count = keys.len().to_string();
                     let mut words = vec![b"EVAL".as_slice(), script.source.as_bytes(), count.as_bytes()];
                     words.extend(keys.iter().chain(&arguments).map(Vec::as_slice));
-                    let reply = reply_of(self.commands.ask(&words).expect("Redis is there"));
+                    let reply = Reply::from(self.commands.ask(&words).expect("Redis is there"));
                     self.cluster.handle_reply(token, &reply, self.now_ms());
                 }
                 Output::Subscribe(channel) => {
@@ -140,21 +140,5 @@ impl Neighbour {
 
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
-    }
-}
-
-fn reply_of(value: Value) -> Reply {
-    let item = |value| match value {
-        Value::Bytes(bytes) => bytes,
-        Value::Integer(number) => number.to_string().into_bytes(),
-        other => panic!("{other:?}"),
-    };
-    match value {
-        Value::Text(_) => Reply::Done,
-        Value::Integer(number) => Reply::Integer(number),
-        Value::Bytes(bytes) => Reply::Bytes(bytes),
-        Value::Nil => Reply::Nil,
-        Value::List(items) => Reply::List(items.into_iter().map(item).collect()),
-        Value::Error(error) => panic!("{error}"),
     }
 }

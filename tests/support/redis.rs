@@ -146,6 +146,25 @@ pub(crate) enum Value {
     List(Vec<Value>),
 }
 
+/// What the cluster would be given.
+impl From<Value> for parlor::cluster::Reply {
+    fn from(value: Value) -> Self {
+        let item = |value| match value {
+            Value::Bytes(bytes) => bytes,
+            Value::Integer(number) => number.to_string().into_bytes(),
+            other => panic!("{other:?}"),
+        };
+        match value {
+            Value::Text(_) => Self::Done,
+            Value::Integer(number) => Self::Integer(number),
+            Value::Bytes(bytes) => Self::Bytes(bytes),
+            Value::Nil => Self::Nil,
+            Value::List(items) => Self::List(items.into_iter().map(item).collect()),
+            Value::Error(error) => panic!("{error}"),
+        }
+    }
+}
+
 /// A connection to Redis, in RESP2.
 pub(crate) struct Connection(BufReader<TcpStream>);
 

@@ -108,7 +108,7 @@ impl Host {
             }
             other => panic!("{other:?}"),
         };
-        let reply = reply_of(reply.expect("Redis is there"));
+        let reply = Reply::from(reply.expect("Redis is there"));
         self.cluster.handle_reply(token, &reply, self.now_ms);
     }
 
@@ -192,22 +192,6 @@ impl Host {
             _ => None,
         });
         told.collect()
-    }
-}
-
-fn reply_of(value: Value) -> Reply {
-    let item = |value| match value {
-        Value::Bytes(bytes) => bytes,
-        Value::Integer(number) => number.to_string().into_bytes(),
-        other => panic!("{other:?}"),
-    };
-    match value {
-        Value::Text(_) => Reply::Done,
-        Value::Integer(number) => Reply::Integer(number),
-        Value::Bytes(bytes) => Reply::Bytes(bytes),
-        Value::Nil => Reply::Nil,
-        Value::List(items) => Reply::List(items.into_iter().map(item).collect()),
-        Value::Error(error) => panic!("{error}"),
     }
 }
 

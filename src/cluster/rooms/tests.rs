@@ -226,10 +226,10 @@ fn rooms_are_put_back_unless_another_has_the_id() {
     redis.ask(&["FLUSHALL"]);
     assert_eq!(a.ask(Request::Restore { key: old, left_ms: 5_000 }), []);
     assert!((4_000..=5_000).contains(&left_ms(&redis, old)));
-    let restored = News::Restored { key: old, hosts: vec![HostId(1)] };
-    assert_eq!(b.ask(Request::Restore { key: old, left_ms: 3_000 }), [restored.clone()]);
+    let restored = [News::Restored { key: old, hosts: vec![HostId(1)] }];
+    assert_eq!(b.ask(Request::Restore { key: old, left_ms: 3_000 }), restored);
     assert!(left_ms(&redis, old) > 4_000, "not less than somebody knows");
-    assert_eq!(b.ask(Request::Restore { key: old, left_ms: 50_000 }), [restored.clone()]);
+    assert_eq!(b.ask(Request::Restore { key: old, left_ms: 50_000 }), restored);
     assert!(left_ms(&redis, old) > 49_000);
     assert_eq!(a.join(old.room), Some((old, vec![HostId(1), HostId(2)])));
     let other = Key { room: old.room, ..key(1_000, 3) };

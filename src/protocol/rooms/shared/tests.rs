@@ -54,10 +54,7 @@ fn members_of_a_host_that_is_gone_are_not_waited_for() {
     world.finds(0, 1);
     world.finds(1, 0);
     world.settle();
-    world.signals(0, 0);
-    world.signals(1, 0);
-    world.settle();
-    world.check();
+    world.signal_each_other(0, 1);
     assert_eq!(world.hosts[1].clients[0].heard, ["00001"]);
     assert_eq!(world.hosts[0].clients[1].heard, ["00001", "00002"]);
 }
@@ -77,10 +74,7 @@ fn a_host_that_comes_while_redis_is_asked_is_known() {
     world.finds(2, 1);
     world.read(2, 1);
     world.settle();
-    world.signals(1, 0);
-    world.signals(2, 0);
-    world.settle();
-    world.check();
+    world.signal_each_other(1, 2);
 }
 
 #[test]
@@ -92,10 +86,7 @@ fn a_host_that_was_found_before_it_found_us_is_told_who_came_meanwhile() {
     world.join(1, 0, room);
     world.finds(1, 0);
     world.settle();
-    world.signals(0, 0);
-    world.signals(1, 0);
-    world.settle();
-    world.check();
+    world.signal_each_other(0, 1);
     assert_eq!(world.hosts[0].clients[0].heard, ["00002"]);
     assert_eq!(world.hosts[1].clients[0].heard, ["00001"]);
 }
@@ -114,10 +105,7 @@ fn a_room_that_was_lost_knows_who_came_meanwhile_when_it_is_put_back() {
     world.hosts[0].rooms.handle_restored(key, &[host_id(1)], &mut out);
     world.apply(0, None, out, "");
     world.settle();
-    world.signals(0, 0);
-    world.signals(1, 0);
-    world.settle();
-    world.check();
+    world.signal_each_other(0, 1);
     assert_eq!(world.hosts[0].clients[0].heard, ["00002"]);
     assert_eq!(world.hosts[1].clients[0].heard, ["00001"]);
 }

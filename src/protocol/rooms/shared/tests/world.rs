@@ -135,6 +135,14 @@ impl World {
         self.says(host, client, &format!(r#"{{"type":"signal","payload":"{payload}"}}"#));
     }
 
+    /// The first clients of two hosts say something, and everybody has heard what is due.
+    pub(super) fn signal_each_other(&mut self, one: usize, other: usize) {
+        self.signals(one, 0);
+        self.signals(other, 0);
+        self.settle();
+        self.check();
+    }
+
     pub(super) fn leaves(&mut self, host: usize, client: usize) {
         let mut out = Actions::new();
         let of = &mut self.hosts[host];
