@@ -158,7 +158,7 @@ impl Shard {
         self.pause_if_full(partner_slot, slot);
         self.resume(partner_slot, Reason::Hold);
         self.forget_pipe(partner, &end);
-        self.read_from_pipe(partner_slot);
+        self.resume_pipe(partner_slot);
     }
 
     /// Joins two ends that were both held.
@@ -180,7 +180,7 @@ impl Shard {
         self.pause_if_full(slot, partner_slot);
         self.resume(slot, Reason::Hold);
         self.join(slot, me, partner);
-        self.read_from_pipe(slot);
+        self.resume_pipe(slot);
     }
 
     /// The pipe of a client, if it is at the end of one.

@@ -56,7 +56,7 @@ impl Shard {
     }
 
     /// It is known what becomes of an end: it gets its 101, and is read from.
-    pub(in crate::shard) fn read_from_pipe(&mut self, slot: Slot) {
+    pub(in crate::shard) fn resume_pipe(&mut self, slot: Slot) {
         let Some(client) = self.clients.at(slot).filter(|client| client.paused.has(Reason::Answer)) else {
             return;
         };
@@ -147,7 +147,7 @@ impl Shard {
             }
             News::Again { client } => {
                 if let Some(slot) = self.waiting(client) {
-                    self.arrive_or_read(slot);
+                    self.arrive_or_resume(slot);
                 }
             }
             News::Replaced { client } => self.replace(client),
@@ -179,7 +179,7 @@ impl Shard {
                 if let Some(slot) = self.asking(to, from) {
                     self.take_out(slot, from);
                     self.hold_again(slot);
-                    self.arrive_or_read(slot);
+                    self.arrive_or_resume(slot);
                 }
             }
             What::Busy => {
@@ -228,7 +228,7 @@ impl Shard {
     /// An end has no partner yet.
     fn go_on_waiting(&mut self, client: ClientId) {
         if let Some(slot) = self.waiting(client) {
-            self.read_from_pipe(slot);
+            self.resume_pipe(slot);
         }
     }
 
@@ -240,10 +240,10 @@ impl Shard {
     }
 
     /// An end that waits in the table arrives again at once, if it can.
-    fn arrive_or_read(&mut self, slot: Slot) {
+    fn arrive_or_resume(&mut self, slot: Slot) {
         let Some(client) = self.clients.at(slot).map(|client| client.id) else { return };
         if self.waiting(client).is_some() && !self.arrive_at_pipe(slot) {
-            self.read_from_pipe(slot);
+            self.resume_pipe(slot);
         }
     }
 
@@ -251,13 +251,13 @@ impl Shard {
     fn arrive_later(&mut self, slot: Slot) {
         let retry_ms = self.now_ms + PIPE_RETRY_MS;
         self.neighbours.pipes.retry_ms.get_or_insert(retry_ms);
-        self.read_from_pipe(slot);
+        self.resume_pipe(slot);
     }
 
     /// All ends that wait here are registered again.
     fn arrive_again(&mut self) {
         for slot in self.clients.slots() {
-            self.arrive_or_read(slot);
+            self.arrive_or_resume(slot);
         }
     }
 
@@ -276,7 +276,7 @@ impl Shard {
             }
             return self.write(me, partner, What::Ask);
         }
-        self.arrive_or_read(slot);
+        self.arrive_or_resume(slot);
     }
 
     /// Whoever was met in Redis does not wait any more.
@@ -312,7 +312,7 @@ impl Shard {
         self.forget_pipe(me, &end);
         self.send_chunks(slot);
         self.resume(slot, Reason::Hold);
-        self.read_from_pipe(slot);
+        self.resume_pipe(slot);
     }
 
     /// An end whose partner turned out to be gone waits anew.
