@@ -227,7 +227,7 @@ fn handle_taken(arrival: &Arrival, by: &[u8], desk: &mut Desk) {
         Some((_, Maker::Neighbour(_))) if names.own == names.other => {
             return tell(shard, News::Again { client }, desk);
         }
-        Some((_, Maker::Here | Maker::Neighbour(_))) if !is_new => {
+        Some((_, Maker::Neighbour(_))) if !is_new => {
             return tell(shard, News::Replaced { client }, desk);
         }
         // It is found later, or turns out to be gone.
@@ -236,6 +236,7 @@ fn handle_taken(arrival: &Arrival, by: &[u8], desk: &mut Desk) {
             let letter = Letter { to: before, from: client, what: What::Replaced };
             desk.write(host, before.shard(), &super::Letter::Pipes(letter));
         }
+        // The home of both is the same: one of this host has left already.
         Some((_, Maker::Here | Maker::Gone(_) | Maker::Foreign)) | None => {}
     }
     desk.command(forgotten(by, &names.own));

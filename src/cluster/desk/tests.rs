@@ -1,7 +1,7 @@
 //! A desk for the tests of all parts.
 
 use super::*;
-use crate::cluster::codec::Sender;
+use crate::cluster::codec::{Header, Heartbeat, Sender};
 use crate::cluster::hosts::Event;
 use crate::plant::Planted;
 
@@ -9,6 +9,9 @@ use crate::plant::Planted;
 pub(in crate::cluster) const HERE: HostId = HostId(0x0a);
 /// A host of ours that is gone.
 pub(in crate::cluster) const GONE: HostId = HostId(0x0b);
+
+/// Another host of ours that can be written to, at the desk that [`desk_with_neighbour`] makes.
+pub(in crate::cluster) const NEIGHBOUR: HostId = HostId(0x0c);
 
 /// The desk of a host with three shards, which has listened for long enough to know who is there: nobody. Another is on
 /// the roll.
@@ -36,5 +39,20 @@ pub(in crate::cluster) fn desk_alone() -> Desk {
     }
     desk.roll.handle_reply(&[HERE, GONE].map(|host| host.to_string().into_bytes()));
     desk.is_up = true;
+    desk
+}
+
+/// The same with one neighbour.
+pub(in crate::cluster) fn desk_with_neighbour() -> Desk {
+    let mut desk = desk_alone();
+    let sender = Sender { host: NEIGHBOUR, start: 1 };
+    desk.hosts.handle_heartbeat(&Heartbeat { sender, number: 0, is_leaving: false }, desk.now_ms);
+    while let Some(event) = desk.hosts.poll_event() {
+        if let Event::Tell(NEIGHBOUR, told) = event {
+            let header = Header { sender, mine: 1, yours: told.mine, sequence: 0, wants_answer: false };
+            desk.hosts.handle_mail(&header, false, desk.now_ms);
+        }
+    }
+    assert_eq!(desk.maker_on(NEIGHBOUR), Maker::Neighbour(NEIGHBOUR));
     desk
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::desk::tests::{GONE, HERE, desk_alone};
+use crate::cluster::desk::tests::{GONE, HERE, NEIGHBOUR, desk_alone, desk_with_neighbour};
 use crate::cluster::{Output, Token, codec};
 use crate::id::{Entropy, HostId, Slot};
 use crate::protocol::pipe::End;
@@ -35,18 +35,18 @@ fn outputs(desk: &mut Desk) -> (Vec<(Token, Command)>, Vec<News>) {
 
 /// What follows when Redis answers an arrival so: news, and commands.
 fn answered(reply: &Reply) -> (Vec<News>, Vec<Command>) {
-    answered_to(true, reply)
+    answered_at(&mut desk_alone(), true, reply)
 }
 
-fn answered_to(is_new: bool, reply: &Reply) -> (Vec<News>, Vec<Command>) {
-    let (mut pipes, mut desk) = (Pipes::default(), desk_alone());
+fn answered_at(desk: &mut Desk, is_new: bool, reply: &Reply) -> (Vec<News>, Vec<Command>) {
+    let mut pipes = Pipes::default();
     let arrival = Request::Arrive { client: client(HERE, 1), names: names(), is_new };
-    pipes.handle_request(SHARD, arrival, &mut desk);
-    let (commands, news) = outputs(&mut desk);
+    pipes.handle_request(SHARD, arrival, desk);
+    let (commands, news) = outputs(desk);
     assert!(news.is_empty());
     let Some(desk::Awaited::Pipes(awaited)) = desk.take_awaited(commands[0].0) else { panic!("awaited") };
-    pipes.handle_reply(awaited, reply, &mut desk);
-    let (then, news) = outputs(&mut desk);
+    pipes.handle_reply(awaited, reply, desk);
+    let (then, news) = outputs(desk);
     (news, then.into_iter().map(|(_, command)| command).collect())
 }
 
@@ -104,17 +104,40 @@ fn an_arrival_that_waits_is_told_and_one_that_failed_too() {
 #[test]
 fn a_newcomer_takes_the_place_of_another_and_who_was_here_before_does_not() {
     let me = client(HERE, 1);
-    let taken = |is_new, by: &[u8]| answered_to(is_new, &list(&[b"taken", by]));
+    let taken = |is_new, by: &[u8]| answered_at(&mut desk_alone(), is_new, &list(&[b"taken", by]));
     let (here, unreached) = (client(HERE, 2).text(), client(HostId(0xff), 2).text());
     let again = |by: &[u8]| (vec![News::Again { client: me }], vec![forgotten(by, &names().own)]);
-    assert_eq!(taken(true, &here), again(&here));
-    assert_eq!(taken(false, &here), (vec![News::Replaced { client: me }], vec![]));
     for is_new in [false, true] {
+        // The shard knows of those of its own: this one has left.
+        assert_eq!(taken(is_new, &here), again(&here));
         assert_eq!(taken(is_new, &unreached), (vec![News::Failed { client: me }], vec![]));
         for gone in [&client(GONE, 2).text()[..], b"nonsense"] {
             assert_eq!(taken(is_new, gone), again(gone));
         }
     }
+}
+
+#[test]
+fn who_waits_on_another_host_is_told_that_it_is_replaced_and_keeps_its_place_from_who_comes_again() {
+    let (me, other) = (client(HERE, 1), client(NEIGHBOUR, 2).text());
+    let mut desk = desk_with_neighbour();
+    let taken = list(&[b"taken", &other]);
+    let replaced = (vec![News::Replaced { client: me }], vec![]);
+    assert_eq!(answered_at(&mut desk, false, &taken), replaced);
+    desk.send_drafts();
+    assert!(desk.poll_output().is_none(), "nobody is written to");
+    let again = (vec![News::Again { client: me }], vec![forgotten(&other, &names().own)]);
+    assert_eq!(answered_at(&mut desk, true, &taken), again);
+    desk.send_drafts();
+    let Some(Output::Command { command: Command::Publish { channel, .. }, .. }) = desk.poll_output() else {
+        panic!("a letter")
+    };
+    assert_eq!(channel, b"parlor:host:0000000c");
+    // The two ends of a pipe to itself have one name: they are partners.
+    let itself = End::new(b"a", b"a", b"doc", false).names();
+    let arrival = Arrival { shard: SHARD, client: me, names: itself, is_new: true };
+    handle_arrived(&arrival, &taken, &mut desk);
+    assert_eq!(outputs(&mut desk), (vec![], vec![News::Again { client: me }]));
 }
 
 #[test]
