@@ -13,7 +13,7 @@ use super::Happening;
 use super::endpoint::Endpoint;
 use super::link::Link;
 use super::scripts::Scripts;
-use super::values::{add, call_of, is_unknown_script, refusal_of_place, reply_of};
+use super::values::{add, call_of, is_unknown_script, is_write, refusal_of_place, reply_of};
 use crate::cluster::{Command, Reply, Token};
 use crate::id::Entropy;
 use crate::limits::{
@@ -37,8 +37,9 @@ pub(super) struct Commands {
     happenings: VecDeque<Happening>,
     scripts: Scripts,
     has_refused: bool,
-    /// Given up because it leads to a Redis that is not the one to work with.
+    /// The Redis that it led to last was not the one to work with.
     was_misled: bool,
+    has_moved: bool,
     metrics: Arc<ClusterMetrics>,
 }
 
@@ -71,14 +72,15 @@ impl Commands {
             scripts: Scripts::default(),
             has_refused: false,
             was_misled: false,
+            has_moved: false,
             metrics,
         }
     }
 
-    /// Whether the connection was given up, since the last call, because it led to a Redis that is not the one to work
-    /// with: what else leads there does so, too.
-    pub(super) fn take_misled(&mut self) -> bool {
-        std::mem::take(&mut self.was_misled)
+    /// Whether, since the last call, the connection was found to lead to another Redis, because the one before was not the
+    /// one to work with: what else leads there should be made anew.
+    pub(super) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
     }
 
     /// Whether the connection is there.
@@ -166,6 +168,9 @@ impl Commands {
             Err(error) => return self.lose(Some(batch), &error.to_string()),
         };
         let refusal = values.iter().find_map(refusal_of_place);
+        if refusal.is_none() && batch.asked.iter().any(|(asked, _)| is_write(&asked.command)) {
+            self.has_moved |= std::mem::take(&mut self.was_misled);
+        }
         let us = u64::try_from(batch.sent.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut values = values.into_iter();
         for (asked, replies) in batch.asked {

@@ -17,6 +17,18 @@ pub(super) fn call_of(command: &Command) -> Option<Call> {
     }
 }
 
+/// Whether a replica refuses this command. Scripts count as such.
+pub(super) fn is_write(command: &Command) -> bool {
+    match command {
+        Command::SetAdd { .. }
+        | Command::SetRemove { .. }
+        | Command::ListRemove { .. }
+        | Command::Expire { .. }
+        | Command::Run { .. } => true,
+        Command::SetMembers { .. } | Command::SetContains { .. } | Command::Publish { .. } => false,
+    }
+}
+
 /// Adds a command to those that are sent together. Returns how many replies it has; the first is the one that counts.
 pub(super) fn add(pipeline: &mut Pipeline, command: &Command, scripts: &mut Scripts) -> usize {
     let before = pipeline.len();
@@ -107,7 +119,7 @@ pub(super) fn refusal_of_place(value: &Value) -> Option<String> {
     // Before Redis 7 an error inside a script stands in the text of another one.
     let is_inside = |code: &&str| error.details().is_some_and(|text| text.contains(&format!("-{code} ")));
     let is_of_place = CODES.contains(&error.code()) || CODES.iter().any(is_inside);
-    is_of_place.then(|| error.to_string())
+    is_of_place.then(|| format!("{} {}", error.code(), error.details().unwrap_or_default()))
 }
 
 #[cfg(test)]

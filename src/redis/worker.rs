@@ -200,8 +200,8 @@ impl Worker {
             self.handle(Connection::Commands, happening);
             any = true;
         }
-        if self.commands.take_misled() {
-            self.subscriptions.lose("commands were refused there");
+        if self.commands.take_moved() {
+            self.subscriptions.move_on("commands lead to another Redis now");
         }
         while let Some(happening) = self.subscriptions.poll(context) {
             self.handle(Connection::Subscriptions, happening);
