@@ -119,6 +119,9 @@ pub(crate) struct ScenarioArgs {
     /// `verify`: seconds within which the others must be told that a server of --may-die is gone [default: 6]
     #[arg(long, value_parser = seconds, requires = "may_die")]
     pub(crate) told_within: Option<Duration>,
+    /// `verify --dialect directory`: the order of the list is not judged: Redis is to come back empty meanwhile
+    #[arg(long)]
+    pub(crate) unordered: bool,
     /// `verify --dialect pipes`: what the ends are [default: now one, now the other]
     #[arg(long, value_enum)]
     pub(crate) mode: Option<PipeMode>,
@@ -285,10 +288,11 @@ impl ScenarioArgs {
     pub(crate) fn refuse_meaningless(&self, scenario: Scenario) -> Result<(), Failure> {
         use Scenario::{Churn, Idle, Relay, Verify};
         let traffic = &self.traffic;
-        let options: [(&str, bool, &[Scenario]); 10] = [
+        let options: [(&str, bool, &[Scenario]); 11] = [
             ("--clients", self.clients.is_some(), &[Idle, Churn, Verify]),
             ("--drop-rate", self.drop_rate.is_some(), &[Verify]),
             ("--may-die", !self.may_die.is_empty(), &[Verify]),
+            ("--unordered", self.unordered, &[Verify]),
             ("--told-within", self.told_within.is_some(), &[Verify]),
             ("--pairs", traffic.pairs.is_some(), &[Relay, Verify]),
             ("--members", traffic.members.is_some(), &[Relay]),

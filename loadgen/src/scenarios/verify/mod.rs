@@ -74,6 +74,7 @@ struct Options {
     /// Where a host may die.
     #[serde(skip_serializing_if = "Option::is_none")]
     told_within_s: Option<f64>,
+    unordered: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<PipeMode>,
     #[serde(flatten)]
@@ -119,6 +120,7 @@ pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
         drop_rate_per_s: options.drop_rate.unwrap_or(in_and_out),
         duration_s: options.traffic.duration().as_secs_f64(),
         told_within_s: options.told_within.map(|told_within| told_within.as_secs_f64()),
+        unordered: options.unordered,
         mode: options.mode,
         common: options.common.clone(),
     };
@@ -141,7 +143,7 @@ fn judge_of(options: &Options, targets: &Targets) -> Box<dyn Judge> {
             Box::new(pairing::Judge::new(paths, placing, in_flight))
         }
         Dialect::Rendezvous => Box::new(rendezvous::Judge::new(placing, in_flight)),
-        Dialect::Directory => Box::new(directory::Judge::new(placing, options.clients)),
+        Dialect::Directory => Box::new(directory::Judge::new(placing, options.clients, !options.unordered)),
         Dialect::Rooms => Box::new(rooms::Judge::new(placing, in_flight)),
         Dialect::Introductions => Box::new(introductions::Judge::new(placing, in_flight)),
     }

@@ -47,6 +47,8 @@ pub(super) struct Judge {
     chance: Prng,
     /// Whether clients also ask for names that they cannot have, and send to nobody.
     is_odd: bool,
+    /// Whether the list is in the order of the logins: not where Redis comes back empty.
+    is_ordered: bool,
     /// Share of messages that go to everybody.
     broadcast_share: f64,
     /// Counts what happens, so that two events have an order.
@@ -72,13 +74,14 @@ struct Counts {
 }
 
 impl Judge {
-    pub(super) fn new(placing: Placing, clients: usize) -> Self {
+    pub(super) fn new(placing: Placing, clients: usize, is_ordered: bool) -> Self {
         let heard_per_s = clients as f64 * clients as f64 / SPACING.as_secs_f64();
         Self {
             placing,
             bodies: Bodies::new(),
             chance: Prng::from_entropy(),
             is_odd: true,
+            is_ordered,
             broadcast_share: (BROADCASTS_HEARD_PER_S / heard_per_s).min(0.1),
             clock: 0,
             sessions: BTreeMap::new(),

@@ -17,7 +17,7 @@ const B: &str = "n-00000001";
 const C: &str = "n-00000002";
 
 fn court() -> Court<Judge> {
-    let mut judge = Judge::new(Placing::ONE, 2);
+    let mut judge = Judge::new(Placing::ONE, 2, true);
     judge.is_odd = false;
     judge.broadcast_share = 0.0;
     Court::new(judge)
@@ -381,4 +381,22 @@ fn what_is_sent_to_a_dead_name_is_refused() {
     assert!(matches!(found, Err(Violation::NotArrived { sent: 2, arrived: 0, .. })), "{found:?}");
     court.hear(0, &format!(r#"{{"type":"error","error":"target_not_found","target":"{B}"}}"#)).expect("good");
     assert_eq!(court.finish(Some(&page(&[A]))), Ok(()));
+}
+
+#[test]
+fn where_redis_comes_back_empty_the_order_does_not_count() {
+    let list = success(&[B, A]).replace(&format!(r#""id":"{A}""#), &format!(r#""id":"{B}""#));
+    for is_ordered in [true, false] {
+        let mut court = court();
+        court.judge.is_ordered = is_ordered;
+        court.open(0);
+        court.hear(0, &success(&[A])).expect("good");
+        court.open(1);
+        court.hear(0, &connected(B)).expect("good");
+        assert_eq!(court.hear(1, &list).is_ok(), !is_ordered);
+        let (without, _) = court.open(2);
+        let other = success(&[A, C])
+            .replace(&format!(r#""clients":["{A}","{C}"]"#), &format!(r#""clients":["{A}"]"#));
+        assert!(court.hear(without, &other).is_err(), "one's own name is there in any case");
+    }
 }
