@@ -119,9 +119,10 @@ pub(crate) struct ScenarioArgs {
     /// `verify`: seconds within which the others must be told that a server of --may-die is gone [default: 6]
     #[arg(long, value_parser = seconds, requires = "may_die")]
     pub(crate) told_within: Option<Duration>,
-    /// `verify --dialect directory`: the order of the list is not judged: Redis is to come back empty meanwhile
+    /// `verify`: Redis is to come back empty meanwhile: the order of the directory's list is not judged, nor whether a
+    /// room without members lives on
     #[arg(long)]
-    pub(crate) unordered: bool,
+    pub(crate) redis_restarts: bool,
     /// `verify --dialect pipes`: what the ends are [default: now one, now the other]
     #[arg(long, value_enum)]
     pub(crate) mode: Option<PipeMode>,
@@ -292,7 +293,7 @@ impl ScenarioArgs {
             ("--clients", self.clients.is_some(), &[Idle, Churn, Verify]),
             ("--drop-rate", self.drop_rate.is_some(), &[Verify]),
             ("--may-die", !self.may_die.is_empty(), &[Verify]),
-            ("--unordered", self.unordered, &[Verify]),
+            ("--redis-restarts", self.redis_restarts, &[Verify]),
             ("--told-within", self.told_within.is_some(), &[Verify]),
             ("--pairs", traffic.pairs.is_some(), &[Relay, Verify]),
             ("--members", traffic.members.is_some(), &[Relay]),

@@ -74,7 +74,7 @@ struct Options {
     /// Where a host may die.
     #[serde(skip_serializing_if = "Option::is_none")]
     told_within_s: Option<f64>,
-    unordered: bool,
+    redis_restarts: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<PipeMode>,
     #[serde(flatten)]
@@ -120,7 +120,7 @@ pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
         drop_rate_per_s: options.drop_rate.unwrap_or(in_and_out),
         duration_s: options.traffic.duration().as_secs_f64(),
         told_within_s: options.told_within.map(|told_within| told_within.as_secs_f64()),
-        unordered: options.unordered,
+        redis_restarts: options.redis_restarts,
         mode: options.mode,
         common: options.common.clone(),
     };
@@ -143,8 +143,10 @@ fn judge_of(options: &Options, targets: &Targets) -> Box<dyn Judge> {
             Box::new(pairing::Judge::new(paths, placing, in_flight))
         }
         Dialect::Rendezvous => Box::new(rendezvous::Judge::new(placing, in_flight)),
-        Dialect::Directory => Box::new(directory::Judge::new(placing, options.clients, !options.unordered)),
-        Dialect::Rooms => Box::new(rooms::Judge::new(placing, in_flight)),
+        Dialect::Directory => {
+            Box::new(directory::Judge::new(placing, options.clients, !options.redis_restarts))
+        }
+        Dialect::Rooms => Box::new(rooms::Judge::new(placing, in_flight, !options.redis_restarts)),
         Dialect::Introductions => Box::new(introductions::Judge::new(placing, in_flight)),
     }
 }
