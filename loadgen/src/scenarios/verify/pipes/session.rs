@@ -54,8 +54,8 @@ pub(super) async fn one_after_the_other(shared: &Rc<Shared>, pair: usize) -> Res
             // What came of a pipe whose host died meanwhile is not judged but for its end.
             result if session.is_lost(deaths, result.is_err()).await => {
                 drop(result);
-                session.finish_lost().await?;
-                if let Some(again) = session.on_living_hosts().await {
+                let is_over = session.finish_lost().await?;
+                if is_over && let Some(again) = session.on_living_hosts().await {
                     cycle += 1;
                     again.run_again().await?;
                 }
@@ -111,7 +111,7 @@ impl<'a> Session<'a> {
         let deaths = self.deaths();
         let result = self.run().await;
         if self.is_lost(deaths, result.is_err()).await {
-            return self.finish_lost().await;
+            return self.finish_lost().await.map(drop);
         }
         result?;
         self.shared.tally.borrow_mut().again += 1;
@@ -149,8 +149,10 @@ impl<'a> Session<'a> {
         self.deaths() != deaths
     }
 
-    /// A host has died: an end on another one that has heard the dead end must end in time.
-    async fn finish_lost(&self) -> Result<(), Failure> {
+    /// A host has died: an end on another one that has heard the dead end must end in time. Whether none is left: one
+    /// that is held alone, and of which much is held, is not seen to go.
+    async fn finish_lost(&self) -> Result<bool, Failure> {
+        let mut is_over = true;
         let hosts = &self.shared.hosts;
         let died_at = self.hosts.iter().filter_map(|host| hosts.died_at(*host)).max();
         let until = died_at.unwrap_or_else(Instant::now) + hosts.heard_within();
@@ -165,11 +167,12 @@ impl<'a> Session<'a> {
                 }
                 monoio::time::sleep(fleet::STEP).await;
             }
+            is_over &= end.arrival().is_some() || hosts.is_down(self.hosts[end.place()]);
             end.give_up();
             self.forget(end);
         }
         self.shared.tally.borrow_mut().lost += 1;
-        Ok(())
+        Ok(is_over)
     }
 
     /// Waits until both hosts are there.
