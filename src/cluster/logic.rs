@@ -352,6 +352,7 @@ impl Cluster {
     /// A relation has ended.
     fn handle_gone(&mut self, host: HostId, why: Why) {
         self.desk.drop_draft(host);
+        self.desk.roll.doubt();
         self.desk.metrics.counters.relations_ended.add(1);
         self.desk.remark(Remark::Info(format!("host {host} is gone: {why}")));
         self.desk.mail_all(&FromCluster::HostGone(host));

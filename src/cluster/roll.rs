@@ -2,9 +2,9 @@
 //! that is left over in Redis is told from one that another kind of server made.
 //!
 //! `parlor:hosts` is a sorted set of host ids, scored by when each was last seen, by Redis' own clock. It is read with
-//! each connection, every [`HOST_ROLL_MS`], and when an id is met of a host that is not known; that also says that we are
-//! still there. Redis that restarts empty loses
-//! it, and with it the ids that it would be asked about.
+//! each connection, every [`HOST_ROLL_MS`], when an id is met of a host that is not known, and when a host is gone; that
+//! also says that we are still there. Redis that restarts empty loses it, and with it the ids that it would be asked
+//! about.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -30,6 +30,8 @@ pub(super) struct Roll {
     /// Those that the roll is being read for.
     asked: BTreeSet<HostId>,
     is_asking: bool,
+    /// Perhaps the Redis that we speak to is not the one that the others speak to.
+    is_doubted: bool,
     /// It was read over the connection that there is now.
     is_read: bool,
     asked_ms: u64,
@@ -54,7 +56,7 @@ impl Roll {
 
     /// What to ask Redis, which puts this host on the roll.
     pub(super) fn command(&mut self, me: HostId, now_ms: u64) -> Command {
-        (self.asked_ms, self.is_asking) = (now_ms, true);
+        (self.asked_ms, self.is_asking, self.is_doubted) = (now_ms, true, false);
         self.asked = std::mem::take(self.wondered.get_mut());
         Command::Run {
             script: &SCRIPT,
@@ -66,9 +68,15 @@ impl Roll {
     /// Whether it is time to ask again.
     pub(super) fn is_due(&self, now_ms: u64) -> bool {
         let since_ms = now_ms.saturating_sub(self.asked_ms);
-        let is_wondering =
-            !self.wondered.borrow().is_empty() && (self.is_read || since_ms >= HOST_HEARTBEAT_MS);
-        !self.is_asking && (is_wondering || self.is_read && since_ms >= HOST_ROLL_MS)
+        let is_wondering = self.is_read && !self.wondered.borrow().is_empty();
+        let pause_ms = if self.is_read { HOST_ROLL_MS } else { HOST_HEARTBEAT_MS };
+        !self.is_asking && (is_wondering || self.is_doubted || since_ms >= pause_ms)
+    }
+
+    /// A host is gone, or has given us up. It may be that it speaks to another Redis by now, and ours is a replica, which
+    /// takes what we publish and nothing that we write: the roll is written.
+    pub(super) fn doubt(&mut self) {
+        self.is_doubted = true;
     }
 
     /// Redis has answered. What is no host id is left out. True: hosts are known now that were wondered about.
@@ -122,5 +130,31 @@ impl Roll {
     /// Whether it was read over the connection that there is now.
     pub(super) fn is_read(&self) -> bool {
         self.is_read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: HostId = HostId(1);
+
+    #[test]
+    fn the_roll_is_read_again_when_that_failed_and_when_it_is_doubted() {
+        let mut roll = Roll::default();
+        roll.handle_connected();
+        roll.command(ME, 0);
+        assert!(!roll.is_due(HOST_ROLL_MS), "it is being read");
+        roll.handle_failed();
+        assert!(!roll.is_due(HOST_HEARTBEAT_MS - 1) && roll.is_due(HOST_HEARTBEAT_MS));
+        roll.command(ME, HOST_HEARTBEAT_MS);
+        roll.handle_reply(&[]);
+        let later_ms = 2 * HOST_HEARTBEAT_MS;
+        assert!(!roll.is_due(later_ms) && roll.is_due(HOST_HEARTBEAT_MS + HOST_ROLL_MS));
+        roll.doubt();
+        assert!(roll.is_due(later_ms));
+        roll.command(ME, later_ms);
+        roll.handle_reply(&[]);
+        assert!(!roll.is_due(later_ms), "once");
     }
 }

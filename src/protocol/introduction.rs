@@ -45,6 +45,8 @@ pub struct Introductions {
     keys: HashMap<Arc<str>, PeerKey, RandomState>,
     documents: Documents,
     memberships: Memberships,
+    /// The peers by who spoke for them before they were taken over: one of each at most.
+    former: BTreeMap<ClientId, PeerKey>,
     /// What the peers take, without documents.
     peers_bytes: usize,
     /// Whether somebody takes [`Change`]s, and the last one.
@@ -59,6 +61,8 @@ struct Peer {
     escaped_id: Arc<str>,
     /// Who speaks for the peer: the last client that came with its id.
     client: ClientId,
+    /// Who did before, if the peer was taken over.
+    before: Option<ClientId>,
     introduced: Introduced,
 }
 
@@ -92,6 +96,7 @@ impl Introductions {
             keys: HashMap::with_hasher(hasher.clone()),
             documents: Documents::new(hasher.clone()),
             memberships: Memberships::new(hasher),
+            former: BTreeMap::new(),
             peers_bytes: 0,
             tracks_changes: false,
             change: None,
@@ -119,7 +124,10 @@ impl Introductions {
     /// A client has connected as the peer `id`. If that is there already, the client takes it over.
     pub fn handle_connect(&mut self, id: &str, me: ClientId) -> State {
         if let Some(&peer) = self.keys.get(id) {
-            self.peers[peer.0].client = me;
+            let before = std::mem::replace(&mut self.peers[peer.0].client, me);
+            let forgotten = self.peers[peer.0].before.replace(before);
+            forgotten.and_then(|client| self.former.remove(&client));
+            self.former.insert(before, peer);
             return State { peer };
         }
         let peer = Peer::new(id, me);
@@ -171,6 +179,7 @@ impl Introductions {
         let peer = self.peers.remove(state.peer.0);
         self.peers_bytes -= peer.bytes();
         self.keys.remove(&peer.id);
+        peer.before.and_then(|before| self.former.remove(&before));
         Some(peer.id)
     }
 
@@ -279,7 +288,9 @@ impl Introductions {
 
 impl Peer {
     /// Twice what stands in the slab and in the table, since both grow by doubling, and the counts of shared text.
-    const BYTES: usize = 2 * (size_of::<Self>() + size_of::<(Arc<str>, PeerKey)>()) + 4 * size_of::<usize>();
+    const BYTES: usize = 2
+        * (size_of::<Self>() + size_of::<(Arc<str>, PeerKey)>() + size_of::<(ClientId, PeerKey)>())
+        + 4 * size_of::<usize>();
 
     fn new(id: &str, client: ClientId) -> Self {
         let mut quoted = String::new();
@@ -287,7 +298,7 @@ impl Peer {
         let escaped = &quoted[1..quoted.len() - 1];
         let id = Arc::from(id);
         let escaped_id = if escaped == &*id { Arc::clone(&id) } else { Arc::from(escaped) };
-        Self { id, escaped_id, client, introduced: Introduced::Nobody }
+        Self { id, escaped_id, client, before: None, introduced: Introduced::Nobody }
     }
 
     /// What the peer takes, but for [`Introduced::bytes`].

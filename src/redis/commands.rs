@@ -13,7 +13,7 @@ use super::Happening;
 use super::endpoint::Endpoint;
 use super::link::Link;
 use super::scripts::Scripts;
-use super::values::{add, call_of, is_unknown_script, reply_of};
+use super::values::{add, call_of, is_unknown_script, is_write, refusal_of_place, reply_of};
 use crate::cluster::{Command, Reply, Token};
 use crate::id::Entropy;
 use crate::limits::{
@@ -37,6 +37,9 @@ pub(super) struct Commands {
     happenings: VecDeque<Happening>,
     scripts: Scripts,
     has_refused: bool,
+    /// The Redis that it led to last was not the one to work with.
+    was_misled: bool,
+    has_moved: bool,
     metrics: Arc<ClusterMetrics>,
 }
 
@@ -68,8 +71,16 @@ impl Commands {
             happenings: VecDeque::new(),
             scripts: Scripts::default(),
             has_refused: false,
+            was_misled: false,
+            has_moved: false,
             metrics,
         }
+    }
+
+    /// Whether, since the last call, the connection was found to lead to another Redis, because the one before was not the
+    /// one to work with: what else leads there should be made anew.
+    pub(super) fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
     }
 
     /// Whether the connection is there.
@@ -152,10 +163,14 @@ impl Commands {
             Ok(values) if values.len() == awaited => values,
             Ok(values) => {
                 let reason = format!("{} replies to {awaited} commands", values.len());
-                return self.lose(batch, &reason);
+                return self.lose(Some(batch), &reason);
             }
-            Err(error) => return self.lose(batch, &error.to_string()),
+            Err(error) => return self.lose(Some(batch), &error.to_string()),
         };
+        let refusal = values.iter().find_map(refusal_of_place);
+        if refusal.is_none() && batch.asked.iter().any(|(asked, _)| is_write(&asked.command)) {
+            self.has_moved |= std::mem::take(&mut self.was_misled);
+        }
         let us = u64::try_from(batch.sent.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut values = values.into_iter();
         for (asked, replies) in batch.asked {
@@ -166,6 +181,11 @@ impl Commands {
             let first = values.next().unwrap_or_default();
             values.by_ref().take(replies - 1).for_each(drop);
             self.handle_reply(asked, first);
+        }
+        // A primary that was demoted drops nobody: who stays would never write again.
+        if let Some(refusal) = refusal {
+            self.was_misled = true;
+            self.lose(None, &refusal);
         }
     }
 
@@ -192,11 +212,11 @@ impl Commands {
     }
 
     /// The connection is broken: whatever waits has failed.
-    fn lose(&mut self, batch: Batch, reason: &str) {
+    fn lose(&mut self, batch: Option<Batch>, reason: &str) {
         self.link.lose(reason);
         self.happenings.push_back(Happening::Disconnected);
         let sent = std::mem::take(&mut self.batches);
-        let sent = std::iter::once(batch).chain(sent).flat_map(|batch| batch.asked);
+        let sent = batch.into_iter().chain(sent).flat_map(|batch| batch.asked);
         let waiting: Vec<Asked> =
             sent.map(|(asked, _)| asked).chain(std::mem::take(&mut self.queue)).collect();
         for asked in waiting {

@@ -114,6 +114,13 @@ impl<C: 'static> Link<C> {
         self.pause();
     }
 
+    /// A connection that is just being made is begun again.
+    pub(super) fn begin_again(&mut self) {
+        if matches!(self.state, State::Connecting(_)) {
+            self.state = State::Connecting((self.connect)());
+        }
+    }
+
     /// Waits for a while, longer each time, and never as long as somebody else.
     fn pause(&mut self) {
         let half = self.pause_ms / 2;

@@ -95,6 +95,12 @@ impl Subscriptions {
         }
     }
 
+    /// Makes the connection anew, be it there or just being made: the address leads elsewhere now.
+    pub(super) fn move_on(&mut self, reason: &str) {
+        self.lose(reason);
+        self.link.begin_again();
+    }
+
     /// What comes next.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Option<Happening> {
         loop {

@@ -264,3 +264,39 @@ fn what_is_not_subscribed_any_more_is_not_heard() {
         assert_eq!(redis.ask(&["PUBLISH", "b", "x"]), Value::Integer(1));
     });
 }
+
+#[test]
+fn a_primary_that_was_demoted_is_given_up_with_the_first_refusal() {
+    let (redis, other) = (Redis::start(), Redis::start());
+    let add = || Command::SetAdd { key: bytes("set"), member: bytes("a"), expire_s: None };
+    let expire = || Command::Expire { key: bytes("set"), expire_s: 9 };
+    let publish = || Command::Publish { channel: bytes("nobody listens"), payload: b"x".as_slice().into() };
+    let run_script =
+        || Command::Run { script: &COUNT_UP, keys: vec![bytes("n")], arguments: vec![bytes("1")] };
+    run(async {
+        let (mut commands, metrics) = commands(&redis).await;
+        commands.push(Token(0), add());
+        assert_eq!(next_reply(&mut commands).await, (0, Reply::Integer(1)));
+        let (host, port) = (other.address.ip().to_string(), other.address.port().to_string());
+        for (round, write) in (1_u64..).zip([add(), expire(), run_script()]) {
+            redis.ask(&["REPLICAOF", &host, &port]);
+            // It drops nobody, and takes what changes nothing.
+            commands.push(Token(10 * round), publish());
+            assert_eq!(next_reply(&mut commands).await, (10 * round, Reply::Integer(0)));
+            commands.push(Token(10 * round + 1), write);
+            commands.push(Token(10 * round + 2), publish());
+            assert_eq!(next_reply(&mut commands).await, (10 * round + 1, Reply::Failed));
+            assert_eq!(next_reply(&mut commands).await.0, 10 * round + 2, "of the same write");
+            assert!(matches!(next(&mut commands).await, Happening::Disconnected));
+            redis.ask(&["REPLICAOF", "NO", "ONE"]);
+            assert!(matches!(next(&mut commands).await, Happening::Connected));
+            commands.push(Token(10 * round + 3), publish());
+            assert_eq!(next_reply(&mut commands).await, (10 * round + 3, Reply::Integer(0)));
+            assert!(!commands.take_moved(), "a replica would have taken it, too");
+            commands.push(Token(10 * round + 4), run_script());
+            assert!(matches!(next_reply(&mut commands).await, (_, Reply::List(_))));
+            assert!(commands.take_moved() && !commands.take_moved());
+        }
+        assert_eq!(metrics.counters.redis_reconnects.value(), 3);
+    });
+}

@@ -17,6 +17,18 @@ pub(super) fn call_of(command: &Command) -> Option<Call> {
     }
 }
 
+/// Whether a replica refuses this command. Scripts count as such.
+pub(super) fn is_write(command: &Command) -> bool {
+    match command {
+        Command::SetAdd { .. }
+        | Command::SetRemove { .. }
+        | Command::ListRemove { .. }
+        | Command::Expire { .. }
+        | Command::Run { .. } => true,
+        Command::SetMembers { .. } | Command::SetContains { .. } | Command::Publish { .. } => false,
+    }
+}
+
 /// Adds a command to those that are sent together. Returns how many replies it has; the first is the one that counts.
 pub(super) fn add(pipeline: &mut Pipeline, command: &Command, scripts: &mut Scripts) -> usize {
     let before = pipeline.len();
@@ -99,9 +111,49 @@ pub(super) fn is_unknown_script(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
 
+/// What Redis says when it is not the one to work with, now or ever: a replica, one that is loading, or one that has lost
+/// its cluster. The address that led to it may lead to another one by now.
+pub(super) fn refusal_of_place(value: &Value) -> Option<String> {
+    const CODES: [&str; 4] = ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN"];
+    let Value::ServerError(error) = value else { return None };
+    // Before Redis 7 an error inside a script stands in the text of another one.
+    let is_inside = |code: &&str| error.details().is_some_and(|text| text.contains(&format!("-{code} ")));
+    let is_of_place = CODES.contains(&error.code()) || CODES.iter().any(is_inside);
+    is_of_place.then(|| format!("{} {}", error.code(), error.details().unwrap_or_default()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn error_of(line: &str) -> Value {
+        let mut parser = redis::Parser::new();
+        parser.parse_value(format!("-{line}\r\n").as_bytes()).expect("an error line")
+    }
+
+    #[test]
+    fn a_redis_that_is_not_the_one_to_work_with_says_so() {
+        for line in [
+            "READONLY You can't write against a read only replica.",
+            "READONLY You can't write against a read only replica. script: 0e1f, on @user_script:1.",
+            "ERR Error running script (call to f_0e1f): @user_script:1: -READONLY You can't write against a \
+             read only replica. ",
+            "LOADING Redis is loading the dataset in memory",
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "CLUSTERDOWN The cluster is down",
+        ] {
+            assert!(refusal_of_place(&error_of(line)).is_some(), "{line}");
+        }
+        for line in [
+            "ERR unknown command 'READONLYX'",
+            "NOSCRIPT No matching script. Please use EVAL.",
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+        ] {
+            assert_eq!(refusal_of_place(&error_of(line)), None, "{line}");
+        }
+        assert_eq!(refusal_of_place(&Value::SimpleString("READONLY x".into())), None);
+    }
 
     #[test]
     fn replies_are_what_they_are() {

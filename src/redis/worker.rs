@@ -200,6 +200,9 @@ impl Worker {
             self.handle(Connection::Commands, happening);
             any = true;
         }
+        if self.commands.take_moved() {
+            self.subscriptions.move_on("commands lead to another Redis now");
+        }
         while let Some(happening) = self.subscriptions.poll(context) {
             self.handle(Connection::Subscriptions, happening);
             any = true;

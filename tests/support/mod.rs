@@ -4,6 +4,7 @@
 
 mod client;
 pub(crate) mod dialects;
+pub(crate) mod forwarder;
 pub(crate) mod neighbour;
 pub(crate) mod pipes;
 mod raw;

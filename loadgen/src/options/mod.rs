@@ -113,9 +113,16 @@ pub(crate) struct ScenarioArgs {
     pub(crate) drop_rate: Option<f64>,
     /// `verify`: a server that may be killed (kill -9) meanwhile, and started again: one of those in --url
     ///
-    /// Its clients are then lost, and the others must be told so within 6 s.
+    /// Its clients are then lost, and the others must be told so in time. It may also be stopped (SIGTERM).
     #[arg(long, value_delimiter = ',', value_name = "URL")]
     pub(crate) may_die: Vec<Url>,
+    /// `verify`: seconds within which the others must be told that a server of --may-die is gone [default: 6]
+    #[arg(long, value_parser = seconds, requires = "may_die")]
+    pub(crate) told_within: Option<Duration>,
+    /// `verify`: Redis is to come back empty meanwhile: the order of the directory's list is not judged, nor whether a
+    /// room without members lives on
+    #[arg(long)]
+    pub(crate) redis_restarts: bool,
     /// `verify --dialect pipes`: what the ends are [default: now one, now the other]
     #[arg(long, value_enum)]
     pub(crate) mode: Option<PipeMode>,
@@ -282,10 +289,12 @@ impl ScenarioArgs {
     pub(crate) fn refuse_meaningless(&self, scenario: Scenario) -> Result<(), Failure> {
         use Scenario::{Churn, Idle, Relay, Verify};
         let traffic = &self.traffic;
-        let options: [(&str, bool, &[Scenario]); 9] = [
+        let options: [(&str, bool, &[Scenario]); 11] = [
             ("--clients", self.clients.is_some(), &[Idle, Churn, Verify]),
             ("--drop-rate", self.drop_rate.is_some(), &[Verify]),
             ("--may-die", !self.may_die.is_empty(), &[Verify]),
+            ("--redis-restarts", self.redis_restarts, &[Verify]),
+            ("--told-within", self.told_within.is_some(), &[Verify]),
             ("--pairs", traffic.pairs.is_some(), &[Relay, Verify]),
             ("--members", traffic.members.is_some(), &[Relay]),
             ("--in-flight", traffic.in_flight.is_some(), &[Relay, Verify]),

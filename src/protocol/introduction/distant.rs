@@ -115,6 +115,13 @@ impl Introductions {
         self.speaks(state, me).then(|| Arc::clone(&self.peers[state.peer.0].id))
     }
 
+    /// Who speaks for the peer that a client spoke for until it was taken over on this host. What was said to it, or is
+    /// done for it, may have been under way then.
+    #[must_use]
+    pub fn successor_of(&self, client: ClientId) -> Option<ClientId> {
+        self.former.get(&client).map(|peer| self.peers[peer.0].client)
+    }
+
     /// The peer that a client speaks for.
     #[must_use]
     pub fn standing(&self, state: &State, me: ClientId) -> Option<Standing> {

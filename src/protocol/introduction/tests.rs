@@ -212,7 +212,9 @@ fn a_second_client_takes_over_id_and_documents() {
     let mut table = table();
     let (a, b) = (table.connect("a"), table.connect("b"));
     table.joins(&a, &["1"]);
+    assert_eq!(table.introductions.successor_of(a.id), None);
     let second = table.connect("a");
+    assert_eq!(table.introductions.successor_of(a.id), Some(second.id));
     assert_eq!(table.actions(&a, &join(&["1"])), [Action::Ignore], "the old one is not listened to");
     let expected = [(b.id, introduction_of("a", &["1"])), (second.id, introduction_of("b", &["1"]))];
     assert_eq!(table.joins(&b, &["1"]), expected, "and hears nothing more");
@@ -220,6 +222,7 @@ fn a_second_client_takes_over_id_and_documents() {
     assert_eq!(table.introductions.len(), 2, "it takes nothing with it");
     assert_eq!(table.joins(&second, &["2"]).len(), 2, "the documents are the new one's");
     table.leave(&second);
+    assert_eq!(table.introductions.successor_of(a.id), None);
     assert_eq!(table.joins(&b, &["1"]), []);
     assert_eq!(table.actions(&second, &join(&["1"])), [Action::Ignore], "who has left is not listened to");
     let third = table.connect("c");
@@ -411,4 +414,17 @@ fn who_wants_too_many_documents_is_closed() {
     assert!(table.actions(&client, &join(&names[1..])).is_empty());
     let actions = table.actions(&client, &join(&names[..1]));
     assert!(matches!(&actions[..], [Action::Close { reason: "too many documents", .. }]), "{actions:?}");
+}
+
+#[test]
+fn of_many_who_were_taken_over_the_last_one_is_known() {
+    let mut table = table();
+    let clients: Vec<_> = (0..100).map(|_| table.connect("a")).collect();
+    let last = clients.last().expect("there are some");
+    for client in &clients[..98] {
+        assert_eq!(table.introductions.successor_of(client.id), None);
+    }
+    assert_eq!(table.introductions.successor_of(clients[98].id), Some(last.id));
+    table.leave(last);
+    assert_eq!(table.introductions.successor_of(clients[98].id), None);
 }

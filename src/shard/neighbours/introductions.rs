@@ -211,15 +211,17 @@ impl Shard {
     }
 
     fn receive_outcome(&mut self, client: ClientId, outcome: Outcome) {
+        // Who was taken over meanwhile has said it for the peer all the same.
+        let speaker = self.tables.introductions.successor_of(client).unwrap_or(client);
         match outcome {
             Outcome::Done { inherited, acquaintance, meetings } => {
                 self.inherit(client, &inherited, &acquaintance);
-                self.meet(client, &meetings);
+                self.meet(speaker, &meetings);
             }
             Outcome::TakenOver => {
                 self.lose_peer(client);
             }
-            Outcome::Again => self.neighbours.introductions.add(client, false, Scope::All),
+            Outcome::Again => self.neighbours.introductions.add(speaker, false, Scope::All),
             Outcome::TooMuch => {
                 if let Some((slot, _)) = self.clients.find(client) {
                     self.doom(slot, Some(CloseCode::TryAgainLater), "too slow");
@@ -228,7 +230,7 @@ impl Shard {
             Outcome::Failed { takes } => {
                 let retry_ms = self.now_ms + REGISTRATION_RETRY_MS;
                 self.neighbours.introductions.retry_ms.get_or_insert(retry_ms);
-                self.neighbours.introductions.add(client, takes, Scope::All);
+                self.neighbours.introductions.add(speaker, takes, Scope::All);
                 return self.go_on(client);
             }
         }
@@ -269,8 +271,10 @@ impl Shard {
         }
     }
 
-    /// Tells a client of a peer of another host. False: it speaks for no peer.
+    /// Tells a client of a peer of another host, or who has taken its peer over: the other host could not know. False:
+    /// it speaks for no peer.
     fn introduce(&mut self, me: ClientId, other: &str, documents: &Names) -> bool {
+        let me = self.tables.introductions.successor_of(me).unwrap_or(me);
         let Some((slot, state)) = self.speaker(me) else { return false };
         let introductions = &mut self.tables.introductions;
         if documents.iter().next().is_none() || introductions.id_of(&state, me).is_none() {

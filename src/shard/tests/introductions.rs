@@ -251,3 +251,39 @@ fn a_short_url_waits_for_its_answer() {
     host.handle_gone(slot, 0);
     tell(&mut host, News::Partner { client, remote: "far".into(), found: Found::Nobody });
 }
+
+#[test]
+fn what_was_under_way_for_one_who_is_taken_over_comes_to_the_new_one() {
+    let mut host = host();
+    let (old_slot, old) = peer(&mut host, "x");
+    find(&mut host);
+    registrations(&mut host);
+    say(&mut host, old_slot, r#"{"join":["1"]}"#);
+    let (slot, new) = comes(&mut host, "x", b"");
+    answer(&mut host, new, done(&[], Vec::new()));
+    said(&mut host);
+    sent(&mut host, slot);
+    let introduction = |id: &str| format!(r#"{{"type":"Introduction","id":"{id}","keys":["1"]}}"#);
+    // What the old one has said leads to an introduction.
+    let meeting = Meeting { client: stranger(1), id: "y".into(), documents: names(&["1"]) };
+    answer(&mut host, old, done(&[], vec![meeting]));
+    assert_eq!(messages(&sent(&mut host, slot).0), [introduction("y")]);
+    let letter =
+        Letter::Introduction { to: stranger(1), from: new, id: "x".into(), documents: names(&["1"]) };
+    assert_eq!(said(&mut host).1, [letter]);
+    // Another host could not know of the new one; the old one's connection may have ended by now.
+    let introduces = |host: &mut Shard, from, id: &str| {
+        let letter = Letter::Introduction { to: old, from, id: id.into(), documents: names(&["1"]) };
+        host.handle_cluster_mail(FromCluster::Letter(THERE, AnyLetter::Introductions(letter)), 0);
+    };
+    introduces(&mut host, stranger(2), "z");
+    assert_eq!(messages(&sent(&mut host, slot).0), [introduction("z")]);
+    host.handle_gone(old_slot, 0);
+    introduces(&mut host, stranger(3), "w");
+    assert_eq!(messages(&sent(&mut host, slot).0), [introduction("w")]);
+    host.handle_gone(slot, 0);
+    introduces(&mut host, stranger(4), "v");
+    assert_eq!(host.counters().letters_ignored.value(), 1, "nobody speaks for it");
+    said(&mut host);
+    assert!(host.has_no_keys() && host.buffer_bytes() == 0);
+}

@@ -344,6 +344,7 @@ impl Actor {
         let stage = &self.shared.stage;
         let mut words = Vec::new();
         let mut turn = Turn::new(number, Instant::now(), stage.reached(Phase::Draining), &mut words);
+        turn.told_within = self.shared.bench.hosts.told_within();
         let answer = question(self.shared.bench.judge().as_mut(), &mut turn);
         if turn.arrived && !self.arrived.replace(true) {
             stage.ready.fetch_add(1, Ordering::Relaxed);

@@ -12,11 +12,13 @@ pub(super) struct Court<J> {
     next: u32,
     pub(super) now: Instant,
     pub(super) winding_up: bool,
+    /// Whether a host may die.
+    pub(super) may_die: bool,
 }
 
 impl<J: Judge> Court<J> {
     pub(super) fn new(judge: J) -> Self {
-        Self { judge, next: 0, now: Instant::now(), winding_up: false }
+        Self { judge, next: 0, now: Instant::now(), winding_up: false, may_die: false }
     }
 
     /// Client `index` connects; its number and its first words.
@@ -64,13 +66,14 @@ impl<J: Judge> Court<J> {
 
     /// The host of some connections dies.
     pub(super) fn die(&mut self, numbers: &[u32]) {
+        self.may_die = true;
         numbers.iter().for_each(|number| self.judge.died(*number, self.now));
     }
 
     /// Whether everybody was told in time of those that have died.
-    pub(super) fn forgotten_after(&mut self, time: Duration) -> Result<(), Violation> {
+    pub(super) fn check_deaths_after(&mut self, time: Duration) -> Result<(), Violation> {
         self.now += time;
-        self.judge.forgotten(self.now - TOLD_WITHIN)
+        self.judge.check_deaths(Some(self.now - TOLD_WITHIN), self.now)
     }
 
     fn turn<R>(
@@ -80,6 +83,7 @@ impl<J: Judge> Court<J> {
     ) -> (Vec<String>, R) {
         let mut words = Vec::new();
         let mut turn = Turn::new(number, self.now, self.winding_up, &mut words);
+        turn.told_within = self.may_die.then_some(TOLD_WITHIN);
         let answer = question(&mut self.judge, &mut turn);
         let words = words.into_iter().map(|word| String::from_utf8(word).expect("text")).collect();
         (words, answer)

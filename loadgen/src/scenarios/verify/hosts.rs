@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use crate::net::socket::Socket;
 use crate::net::target::Target;
 
-/// What the clients of other hosts may take to be told that those of a dead host are gone.
+/// What the clients of other hosts may take to be told that those of a dead host are gone, unless it is said otherwise.
 pub(super) const TOLD_WITHIN: Duration = Duration::from_secs(6);
 /// What the generator may take to hear of it.
-pub(super) const HEARD_WITHIN: Duration = Duration::from_millis(500);
+const HEARD_WITHIN: Duration = Duration::from_millis(500);
 /// Who ended so shortly before its host died counts as dead with it: what the host had to say of it may be lost.
 const UNSAID: Duration = Duration::from_secs(1);
 /// How long a host may accept connections after it has cut one by dying.
@@ -22,6 +22,8 @@ const PROBE_STEP: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Hosts {
     hosts: Vec<Host>,
+    /// See [`TOLD_WITHIN`].
+    told_within: Duration,
     /// The host of each connection that is open or about to be.
     open: Mutex<BTreeMap<u32, usize>>,
     /// Connections that ended a moment ago, when, and their hosts.
@@ -38,10 +40,21 @@ struct Host {
 }
 
 impl Hosts {
-    /// Hosts of which some may die.
-    pub(super) fn new(may_die: &[bool]) -> Self {
+    /// Hosts of which some may die, and within which time the clients of the others are told so.
+    pub(super) fn new(may_die: &[bool], told_within: Duration) -> Self {
         let host = |may_die: &bool| Host { may_die: *may_die, ..Host::default() };
-        Self { hosts: may_die.iter().map(host).collect(), open: Mutex::default(), ended: Mutex::default() }
+        let hosts = may_die.iter().map(host).collect();
+        Self { hosts, told_within, open: Mutex::default(), ended: Mutex::default() }
+    }
+
+    /// Within which time clients are told that a host died; none where none may.
+    pub(super) fn told_within(&self) -> Option<Duration> {
+        self.may_any_die().then_some(self.told_within)
+    }
+
+    /// The same, until the generator must have heard of it.
+    pub(super) fn heard_within(&self) -> Duration {
+        self.told_within + HEARD_WITHIN
     }
 
     /// Whether any may die.
@@ -139,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_death_takes_the_connections_of_its_host_once() {
-        let hosts = Hosts::new(&[true, false]);
+        let hosts = Hosts::new(&[true, false], TOLD_WITHIN);
         for (number, host) in [(1, 0), (2, 1), (3, 0), (4, 0), (5, 0)] {
             hosts.opening(number, host);
         }

@@ -1,9 +1,7 @@
 //! What a dialect's judge is asked. A judge knows what every client of the run has said and heard; it does no I/O.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-#[cfg(doc)]
-use super::hosts::TOLD_WITHIN;
 use super::violation::Violation;
 use crate::client::Ending;
 
@@ -65,6 +63,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) now: Instant,
     /// Nothing new is to be begun.
     pub(crate) winding_up: bool,
+    /// Within which time clients are told that a host died; none where none may.
+    pub(crate) told_within: Option<Duration>,
     /// The client is where its dialect has a place for it.
     pub(crate) arrived: bool,
     words: &'a mut Vec<Vec<u8>>,
@@ -73,7 +73,7 @@ pub(crate) struct Turn<'a> {
 impl<'a> Turn<'a> {
     /// A call about connection `number`.
     pub(crate) fn new(number: u32, now: Instant, winding_up: bool, words: &'a mut Vec<Vec<u8>>) -> Self {
-        Self { number, now, winding_up, arrived: false, words }
+        Self { number, now, winding_up, told_within: None, arrived: false, words }
     }
 
     /// The client says this.
@@ -120,14 +120,15 @@ pub(crate) trait Judge: Send {
     /// A connection has ended, in whatever way.
     fn ended(&mut self, number: u32, now: Instant);
 
-    /// A connection is dead with its host, or ended a moment before that. The others may take [`TOLD_WITHIN`] to be told
-    /// so.
+    /// A connection is dead with its host, or ended a moment before that. The others may take [`Turn::told_within`] to be
+    /// told so.
     fn died(&mut self, number: u32, now: Instant) {
         self.ended(number, now);
     }
 
-    /// Nobody believes any more that somebody is there who died before this.
-    fn forgotten(&self, _died_before: Instant) -> Result<(), Violation> {
+    /// What must be true by now, where a host may die: nobody believes that somebody is there who died before this, and
+    /// what clients were told of a death before it was seen was no lie.
+    fn check_deaths(&mut self, _died_before: Option<Instant>, _now: Instant) -> Result<(), Violation> {
         Ok(())
     }
 

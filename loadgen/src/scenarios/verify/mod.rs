@@ -4,6 +4,7 @@
 //! Pipes, which have no messages of their own, have a driver of their own.
 
 mod actor;
+mod claims;
 #[cfg(test)]
 mod court;
 mod directory;
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use self::actor::{Actor, Bench, Shared};
-use self::hosts::{HEARD_WITHIN, Hosts, TOLD_WITHIN};
+use self::hosts::{Hosts, TOLD_WITHIN};
 use self::judge::{Count, DropKind, Judge};
 use super::fleet;
 use super::run::{per_second, ratio};
@@ -70,10 +71,20 @@ struct Options {
     in_flight: usize,
     drop_rate_per_s: f64,
     duration_s: f64,
+    /// Where a host may die.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    told_within_s: Option<f64>,
+    redis_restarts: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<PipeMode>,
     #[serde(flatten)]
     common: CommonArgs,
+}
+
+impl Options {
+    fn told_within(&self) -> Duration {
+        self.told_within_s.map_or(TOLD_WITHIN, Duration::from_secs_f64)
+    }
 }
 
 /// The figures of a verification that found nothing.
@@ -108,6 +119,8 @@ pub(crate) fn run(options: &ScenarioArgs) -> Result<u8, Failure> {
         in_flight: options.traffic.in_flight.unwrap_or(IN_FLIGHT_DEFAULT),
         drop_rate_per_s: options.drop_rate.unwrap_or(in_and_out),
         duration_s: options.traffic.duration().as_secs_f64(),
+        told_within_s: options.told_within.map(|told_within| told_within.as_secs_f64()),
+        redis_restarts: options.redis_restarts,
         mode: options.mode,
         common: options.common.clone(),
     };
@@ -130,15 +143,18 @@ fn judge_of(options: &Options, targets: &Targets) -> Box<dyn Judge> {
             Box::new(pairing::Judge::new(paths, placing, in_flight))
         }
         Dialect::Rendezvous => Box::new(rendezvous::Judge::new(placing, in_flight)),
-        Dialect::Directory => Box::new(directory::Judge::new(placing, options.clients)),
-        Dialect::Rooms => Box::new(rooms::Judge::new(placing, in_flight)),
+        Dialect::Directory => {
+            Box::new(directory::Judge::new(placing, options.clients, !options.redis_restarts))
+        }
+        Dialect::Rooms => Box::new(rooms::Judge::new(placing, in_flight, !options.redis_restarts)),
         Dialect::Introductions => Box::new(introductions::Judge::new(placing, in_flight)),
     }
 }
 
 fn verify(options: &Options, servers: &Servers, may_die: &[bool]) -> Result<VerifyFigures, Failure> {
     let stage = Arc::new(Stage::new());
-    let bench = Arc::new(Bench::new(judge_of(options, &servers.targets), Hosts::new(may_die)));
+    let bench =
+        Arc::new(Bench::new(judge_of(options, &servers.targets), Hosts::new(may_die, options.told_within())));
     let work = async |thread, stage| {
         let shared = Rc::new(Shared::new(stage, Arc::clone(&bench), &servers.targets));
         work(options, thread, &shared).await
@@ -169,7 +185,7 @@ fn direct(options: &Options, servers: &Servers, bench: &Bench, stage: &Stage) ->
     let spent = spent(servers, &bench.hosts, &before)?;
     stage.advance(Phase::Draining);
     if let Some(died_at) = bench.hosts.last_death() {
-        let left = (TOLD_WITHIN + HEARD_WITHIN).saturating_sub(died_at.elapsed());
+        let left = bench.hosts.heard_within().saturating_sub(died_at.elapsed());
         stage.wait_and_look("waiting", stage.now_ns() + left.as_nanos() as u64, look)?;
     }
     stage.settle(QUIET, DRAIN_MAX)?;
@@ -188,14 +204,13 @@ fn spent(servers: &Servers, hosts: &Hosts, before: &Reading) -> Result<Spent, Fa
 
 /// Looks whether all were told of those that died, and whether a dead host has come back and knows the others.
 fn watch_deaths(servers: &Servers, bench: &Bench) -> Result<(), Failure> {
-    if bench.hosts.last_death().is_none() {
+    if !bench.hosts.may_any_die() {
         return Ok(());
     }
-    let told = TOLD_WITHIN + HEARD_WITHIN;
-    if let Some(died_before) = Instant::now().checked_sub(told) {
-        let judged = bench.judge().forgotten(died_before);
-        judged.map_err(|violation| Failure::Violation(violation.to_string()))?;
-    }
+    let now = Instant::now();
+    let died_before = bench.hosts.last_death().and_then(|_| now.checked_sub(bench.hosts.heard_within()));
+    let judged = bench.judge().check_deaths(died_before, now);
+    judged.map_err(|violation| Failure::Violation(violation.to_string()))?;
     await_dead_hosts(servers, &bench.hosts);
     Ok(())
 }
@@ -205,8 +220,7 @@ fn await_dead_hosts(servers: &Servers, hosts: &Hosts) {
     let down: Vec<_> = (0..servers.targets.all().len()).filter(|host| hosts.is_down(*host)).collect();
     let others = (servers.targets.all().len() - down.len()) as u64;
     for host in down {
-        let is_told =
-            hosts.died_at(host).is_none_or(|died_at| died_at.elapsed() > TOLD_WITHIN + HEARD_WITHIN);
+        let is_told = hosts.died_at(host).is_none_or(|died_at| died_at.elapsed() > hosts.heard_within());
         if is_told && servers.is_back(host, others) {
             hosts.came_back(host);
         }

@@ -193,6 +193,13 @@ pub(crate) enum Violation {
         /// Who is dead.
         dead: String,
     },
+    /// Two clients wait, and are not brought together.
+    NotMatched {
+        /// Their ids.
+        waiting: String,
+        /// For how long the one who came last.
+        ms: u64,
+    },
     /// The server's rate limit stood in the way; that is no violation, but nothing can be verified.
     RateLimited,
 }
@@ -264,7 +271,10 @@ impl fmt::Display for Violation {
             Self::WrongFrame { how } => write!(f, "frames: {how}"),
             Self::WrongEnding { how } => write!(f, "ending: {how}"),
             Self::NotTold { whose, dead } => {
-                write!(f, "{whose} was not told within 6 s that {dead} is gone, whose host died")
+                write!(f, "{whose} was not told in time that {dead} is gone, whose host died")
+            }
+            Self::NotMatched { waiting, ms } => {
+                write!(f, "{waiting} wait for {ms} ms and more, and are not matched with each other")
             }
             Self::RateLimited => f.write_str("the server's rate limit"),
         }

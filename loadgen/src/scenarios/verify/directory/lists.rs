@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::super::MEMBERS;
 use super::super::violation::Violation;
 use super::session::{Session, Stream};
-use super::{DropKind, Judge, UNIQUE};
+use super::{AGAIN, DropKind, Judge, Turn, UNIQUE};
 
 #[derive(Deserialize)]
 struct Page {
@@ -17,10 +17,17 @@ struct Page {
 
 impl Judge {
     /// All that are there for certain, nobody who never was, in the order of their logins, oneself last.
-    pub(super) fn check_list(&self, own: &str, asked_at: u64, clients: &[String]) -> Result<(), Violation> {
+    pub(super) fn check_list(
+        &mut self,
+        own: &str,
+        asked_at: u64,
+        clients: &[String],
+        turn: &Turn<'_>,
+    ) -> Result<(), Violation> {
         let wrong =
             |how: String| Err(Violation::WrongPresence { how: format!("login_success of {own}: {how}") });
-        if clients.last().map(String::as_str) != Some(own) {
+        let is_last = clients.last().is_some_and(|last| last == own);
+        if !is_last && (self.is_ordered || !clients.iter().any(|client| client == own)) {
             return wrong("it does not end with its own name".to_owned());
         }
         let mut asked_before = 0;
@@ -38,14 +45,16 @@ impl Judge {
                 continue;
             };
             let (asked_at, since) = times;
-            if since < asked_before {
+            if self.is_ordered && since < asked_before {
                 return wrong(format!("{client} logged in before the one in front of it"));
             }
             asked_before = asked_before.max(asked_at);
         }
         let missing = self.live().filter_map(|(_, session)| Some((session.name()?, session.login.times().1)));
-        for (name, since) in missing {
-            if since < asked_at && !seen.contains(name) {
+        let missing = missing.filter(|(name, since)| *since < asked_at && !seen.contains(name));
+        let missing: Vec<String> = missing.map(|(name, _)| name.to_owned()).collect();
+        for name in missing {
+            if self.check_gone(&name, turn).is_err() {
                 return wrong(format!("{name} is missing"));
             }
         }
@@ -55,11 +64,11 @@ impl Judge {
     pub(super) fn check_streams(&self, number: u32, session: &Session) -> Result<(), Violation> {
         for (target, stream) in &session.streams {
             let receiver = self.holders(target).next().map(|(_, receiver)| receiver);
-            let Stream { sent, refused, arrived } = *stream;
+            let Stream { sent, refused, arrived, to_nobody } = *stream;
             let good = match receiver {
                 None => refused == sent,
                 Some(receiver) if receiver.is_live() => arrived == sent,
-                Some(_) => arrived + refused <= sent,
+                Some(_) => arrived + refused <= sent && refused >= to_nobody,
             };
             if !good {
                 let room = format!("connection {number:08x} for {target} ({refused} refused)");
@@ -114,6 +123,49 @@ impl Judge {
         names.into_iter().find(|name| name.starts_with(UNIQUE)).cloned()
     }
 
+    /// Somebody is told that nobody has this name; an error where somebody has it for certain. The host of that one may
+    /// have stopped, which is seen later.
+    pub(super) fn check_gone(&mut self, name: &str, turn: &Turn<'_>) -> Result<(), Violation> {
+        let live = self.holders(name).filter(|(_, session)| session.is_live());
+        let live: Vec<u32> = live.map(|(number, _)| number).collect();
+        if !live.is_empty() && turn.told_within.is_none() {
+            return Err(Violation::StillThere { who: name.to_owned() });
+        }
+        live.into_iter().for_each(|number| self.claims.note(turn.now, number));
+        Ok(())
+    }
+
+    pub(super) fn still_there(&self, number: u32) -> Violation {
+        let name = self.sessions[&number].name().unwrap_or_default();
+        Violation::StillThere { who: format!("{name} (connection {number:08x})") }
+    }
+
+    /// A name that somebody has and others may have later.
+    pub(super) fn somebody(&self) -> Option<String> {
+        let names = self.live().filter_map(|(_, session)| session.name());
+        let names: Vec<_> = names.filter(|name| name.starts_with(AGAIN)).collect();
+        names.get(self.chance.below(names.len().max(1) as u32) as usize).map(|name| (*name).to_owned())
+    }
+
+    /// A name that nobody has since a host died, beginning like this.
+    pub(super) fn dead(&self, kind: &str) -> Option<String> {
+        let dead = |session: &&Session| {
+            session.gone.is_some_and(|gone| gone.kind == DropKind::HostDied)
+                && session.name().is_some_and(|name| {
+                    name.starts_with(kind) && !self.holders(name).any(|(_, holder)| holder.gone.is_none())
+                })
+        };
+        let dead: Vec<_> = self.sessions.values().filter(dead).filter_map(Session::name).collect();
+        dead.get(self.chance.below(dead.len().max(1) as u32) as usize).map(|name| (*name).to_owned())
+    }
+
+    /// A name that nobody has: one that never was, or a dead one's that one was told to be gone.
+    pub(super) fn bogus_target(&self, number: u32) -> String {
+        let dead = if self.chance.below(2) == 0 { self.dead(UNIQUE) } else { None };
+        let dead = dead.filter(|name| !self.sessions[&number].view.contains_key(name));
+        dead.unwrap_or_else(|| format!("nobody-{number}"))
+    }
+
     /// Each server lists those that are logged in on it; one may also list all.
     pub(super) fn check_pages(&self, pages: &[Option<&str>]) -> Result<(), Violation> {
         let all = sorted(self.live().filter_map(|(_, session)| session.name()));
@@ -146,7 +198,7 @@ impl Judge {
                 return Err(wrong_list(format!("connection {number:08x}"), &is, &due));
             }
             let known = order.get_or_insert_with(|| list.clone());
-            if *known != list {
+            if self.is_ordered && *known != list {
                 return Err(wrong_list(format!("connection {number:08x}"), &list, known));
             }
         }

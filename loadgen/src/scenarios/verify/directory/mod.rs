@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use self::session::{Gone, Login, Session};
 use self::words::Asking;
-use super::hosts::TOLD_WITHIN;
+use super::claims::Claims;
 use super::judge::{Count, DropKind, Turn};
 use super::label::{Bodies, Label};
 use super::violation::{Violation, is_exactly, shown};
@@ -47,6 +47,8 @@ pub(super) struct Judge {
     chance: Prng,
     /// Whether clients also ask for names that they cannot have, and send to nobody.
     is_odd: bool,
+    /// Whether the list is in the order of the logins: not where Redis comes back empty.
+    is_ordered: bool,
     /// Share of messages that go to everybody.
     broadcast_share: f64,
     /// Counts what happens, so that two events have an order.
@@ -56,6 +58,8 @@ pub(super) struct Judge {
     live: BTreeSet<u32>,
     /// The sessions that asked for a name.
     askers: HashMap<String, Vec<u32>>,
+    /// The sessions that somebody was told to be gone.
+    claims: Claims<u32>,
     counts: Counts,
 }
 
@@ -70,18 +74,20 @@ struct Counts {
 }
 
 impl Judge {
-    pub(super) fn new(placing: Placing, clients: usize) -> Self {
+    pub(super) fn new(placing: Placing, clients: usize, is_ordered: bool) -> Self {
         let heard_per_s = clients as f64 * clients as f64 / SPACING.as_secs_f64();
         Self {
             placing,
             bodies: Bodies::new(),
             chance: Prng::from_entropy(),
             is_odd: true,
+            is_ordered,
             broadcast_share: (BROADCASTS_HEARD_PER_S / heard_per_s).min(0.1),
             clock: 0,
             sessions: BTreeMap::new(),
             live: BTreeSet::new(),
             askers: HashMap::new(),
+            claims: Claims::default(),
             counts: Counts::default(),
         }
     }
@@ -104,11 +110,6 @@ impl Judge {
         self.live.iter().map(|number| (*number, &self.sessions[number]))
     }
 
-    /// Whether nobody who has this name has it for certain.
-    fn may_be_gone(&self, name: &str) -> bool {
-        !self.holders(name).any(|(_, session)| session.is_live())
-    }
-
     fn ask_for_name(&mut self, turn: &mut Turn<'_>) {
         let choice = if self.is_odd && !turn.winding_up { self.chance.below(16) } else { 15 };
         let at = self.now();
@@ -119,7 +120,7 @@ impl Judge {
                 self.session(turn.number).login = Login::Bad;
                 return;
             }
-            1..=2 => self.somebody().unwrap_or(own),
+            1..=2 => self.dead(AGAIN).or_else(|| self.somebody()).unwrap_or(own),
             3..=5 => format!("{AGAIN}{}", self.session(turn.number).index),
             _ => own,
         };
@@ -131,13 +132,6 @@ impl Judge {
         self.askers.entry(name.clone()).or_default().push(turn.number);
         turn.say(words::login(&name, asking));
         self.session(turn.number).login = Login::Asked { name, at, since: turn.now };
-    }
-
-    /// A name that somebody has and others may have later.
-    fn somebody(&self) -> Option<String> {
-        let names = self.live().filter_map(|(_, session)| session.name());
-        let names: Vec<_> = names.filter(|name| name.starts_with(AGAIN)).collect();
-        names.get(self.chance.below(names.len().max(1) as u32) as usize).map(|name| (*name).to_owned())
     }
 
     fn hear_success(
@@ -154,12 +148,10 @@ impl Judge {
         }
         let list = clients.join(r#"",""#);
         is_exactly(message, &format!(r#"{{"type":"login_success","id":"{name}","clients":["{list}"]}}"#))?;
-        if let Some((holder, _)) = self.holders(&name).find(|(_, session)| session.is_live()) {
-            return Err(Violation::NotUnique {
-                what: format!("the name {name} (of connection {holder:08x})"),
-            });
+        if self.check_gone(&name, turn).is_err() {
+            return Err(Violation::NotUnique { what: format!("the name {name}") });
         }
-        self.check_list(&name, at, clients)?;
+        self.check_list(&name, at, clients, turn)?;
         let now = self.now();
         self.live.insert(turn.number);
         let session = self.session(turn.number);
@@ -187,11 +179,16 @@ impl Judge {
         Ok(())
     }
 
-    fn hear_disconnected(&mut self, peer: &str, number: u32) -> Result<(), Violation> {
+    fn hear_disconnected(&mut self, peer: &str, turn: &Turn<'_>) -> Result<(), Violation> {
+        let number = turn.number;
         self.counts.notices += 1;
         let Some(left) = self.session(number).view.remove(peer) else {
             return Err(Violation::WrongPresence { how: format!("{peer} is gone, but was not there") });
         };
+        let is_gone = |(_, session): (u32, &Session)| session.gone.is_some();
+        if !self.holders(peer).any(is_gone) {
+            return self.check_gone(peer, turn);
+        }
         let mut gone = self.holders(peer).filter(|(_, session)| session.gone.is_some());
         let (Some((sender, session)), more) = (gone.next(), gone.next()) else {
             return Err(Violation::StillThere { who: peer.to_owned() });
@@ -224,7 +221,8 @@ impl Judge {
                 let others = self.holders(&name).filter(|(number, _)| *number != turn.number);
                 let known: Vec<_> =
                     others.map(|(number, session)| (number, session.hold_at(since))).collect();
-                let may_be_taken = known.iter().any(|(_, hold)| hold.may_last(NOTICE, TOLD_WITHIN));
+                let may_be_taken =
+                    known.iter().any(|(_, hold)| hold.may_last(NOTICE, turn.told_within.unwrap_or(NOTICE)));
                 let groundless =
                     || Violation::Error { code: format!("name_taken: {name}, held by {known:?}") };
                 self.session(turn.number).login =
@@ -243,18 +241,16 @@ impl Judge {
                     message,
                     &format!(r#"{{"type":"error","error":"target_not_found","target":"{target}"}}"#),
                 )?;
-                self.hear_not_found(target, turn.number)
+                self.hear_not_found(target, turn)
             }
             _ => Err(groundless()),
         }
     }
 
-    fn hear_not_found(&mut self, target: &str, number: u32) -> Result<(), Violation> {
+    fn hear_not_found(&mut self, target: &str, turn: &Turn<'_>) -> Result<(), Violation> {
         self.counts.not_found += 1;
-        if !self.may_be_gone(target) {
-            return Err(Violation::StillThere { who: target.to_owned() });
-        }
-        match self.session(number).streams.get_mut(target) {
+        self.check_gone(target, turn)?;
+        match self.session(turn.number).streams.get_mut(target) {
             Some(stream) if stream.refused + stream.arrived < stream.sent => {
                 stream.refused += 1;
                 Ok(())
@@ -357,13 +353,14 @@ impl Judge {
             return;
         }
         let is_bogus = self.is_odd && self.chance.below(16) == 0;
-        let target =
-            if is_bogus { Some(format!("nobody-{}", turn.number)) } else { self.target(turn.number) };
+        let target = if is_bogus { Some(self.bogus_target(turn.number)) } else { self.target(turn.number) };
         let Some(target) = target else { return };
         let session = self.session(turn.number);
+        let is_known = session.view.contains_key(&target);
         let stream = session.streams.entry(target.clone()).or_default();
         let number = stream.sent;
         stream.sent += 1;
+        stream.to_nobody += u32::from(!is_known);
         let label = session.label(turn.number, target, number);
         turn.say(words::message(&self.bodies, &label));
     }
@@ -397,7 +394,7 @@ impl super::Judge for Judge {
             }
             Event::PeerDisconnected(peer) => {
                 notice("peer_disconnected", &peer)?;
-                self.hear_disconnected(&peer, turn.number)
+                self.hear_disconnected(&peer, turn)
             }
             Event::LoginSuccess { clients, .. } => {
                 let clients: Vec<_> = clients.into_iter().map(String::from).collect();
@@ -462,8 +459,14 @@ impl super::Judge for Judge {
         self.ended(number, now);
     }
 
-    fn forgotten(&self, died_before: Instant) -> Result<(), Violation> {
-        self.check_forgotten(died_before)
+    fn check_deaths(&mut self, died_before: Option<Instant>, now: Instant) -> Result<(), Violation> {
+        let mut claims = std::mem::take(&mut self.claims);
+        let lie = claims.settle(now, |number| !self.sessions[number].is_live());
+        self.claims = claims;
+        if let Some(number) = lie {
+            return Err(self.still_there(number));
+        }
+        died_before.map_or(Ok(()), |died_before| self.check_forgotten(died_before))
     }
 
     fn page(&self) -> Option<&'static str> {
@@ -471,6 +474,10 @@ impl super::Judge for Judge {
     }
 
     fn finish(&mut self, pages: &[Option<&str>]) -> Result<(), Violation> {
+        let mut claims = std::mem::take(&mut self.claims);
+        if let Some(number) = claims.finish(|number| !self.sessions[number].is_live()) {
+            return Err(self.still_there(number));
+        }
         self.check_pages(pages)?;
         self.check_lists()?;
         self.live().try_for_each(|(number, session)| {

@@ -119,6 +119,8 @@ pub(super) struct Stream {
     pub(super) sent: u32,
     pub(super) refused: u32,
     pub(super) arrived: u32,
+    /// How many were sent while it was known that nobody has the name: all of them are refused.
+    pub(super) to_nobody: u32,
 }
 
 /// A connection.

@@ -7,6 +7,7 @@ use super::super::hosts::TOLD_WITHIN;
 use super::super::judge::{DropKind, Judge as _};
 use super::super::label::Label;
 use super::super::violation::Violation;
+use super::UNIQUE;
 use super::{Judge, Login, NOTICE, words};
 use crate::client::Ending;
 use crate::net::spread::{Placing, Spread};
@@ -16,7 +17,7 @@ const B: &str = "n-00000001";
 const C: &str = "n-00000002";
 
 fn court() -> Court<Judge> {
-    let mut judge = Judge::new(Placing::ONE, 2);
+    let mut judge = Judge::new(Placing::ONE, 2, true);
     judge.is_odd = false;
     judge.broadcast_share = 0.0;
     Court::new(judge)
@@ -343,12 +344,59 @@ fn each_host_lists_its_own() {
 fn a_client_that_died_with_its_host_is_reported_in_time_and_its_name_is_free() {
     let mut court = two();
     court.die(&[1]);
-    assert_eq!(court.forgotten_after(Duration::from_secs(5)), Ok(()));
-    assert!(matches!(court.forgotten_after(Duration::from_secs(2)), Err(Violation::NotTold { .. })));
+    assert_eq!(court.check_deaths_after(Duration::from_secs(5)), Ok(()));
+    assert!(matches!(court.check_deaths_after(Duration::from_secs(2)), Err(Violation::NotTold { .. })));
     court.hear(0, &disconnected(B)).expect("late");
-    assert_eq!(court.forgotten_after(Duration::ZERO), Ok(()));
+    assert_eq!(court.check_deaths_after(Duration::ZERO), Ok(()));
     let late = court.judge.sessions[&1].hold_at(court.now);
     assert!(!late.may_last(NOTICE, TOLD_WITHIN), "seven seconds have passed");
     let early = court.judge.sessions[&1].hold_at(court.now - Duration::from_secs(3));
     assert!(early.may_last(NOTICE, TOLD_WITHIN) && !early.may_last(NOTICE, NOTICE));
+}
+
+#[test]
+fn a_host_that_stops_may_be_heard_of_before_it_is_seen() {
+    let mut court = two();
+    court.may_die = true;
+    court.hear(0, &disconnected(B)).expect("its host may have stopped");
+    assert_eq!(super::super::Judge::check_deaths(&mut court.judge, None, court.now), Ok(()));
+    court.die(&[1]);
+    assert_eq!(court.check_deaths_after(Duration::from_secs(5)), Ok(()));
+    let mut court = two();
+    court.may_die = true;
+    court.hear(0, &disconnected(B)).expect("its host may have stopped");
+    let found = court.check_deaths_after(Duration::from_secs(3));
+    assert!(matches!(found, Err(Violation::StillThere { .. })), "{found:?}");
+}
+
+#[test]
+fn what_is_sent_to_a_dead_name_is_refused() {
+    let mut court = two();
+    court.die(&[1]);
+    court.hear(0, &disconnected(B)).expect("it has died");
+    assert_eq!(court.judge.dead(UNIQUE), Some(B.to_owned()));
+    let stream = court.judge.sessions.get_mut(&0).expect("a").streams.entry(B.to_owned()).or_default();
+    (stream.sent, stream.to_nobody) = (2, 1);
+    let found = court.finish(Some(&page(&[A])));
+    assert!(matches!(found, Err(Violation::NotArrived { sent: 2, arrived: 0, .. })), "{found:?}");
+    court.hear(0, &format!(r#"{{"type":"error","error":"target_not_found","target":"{B}"}}"#)).expect("good");
+    assert_eq!(court.finish(Some(&page(&[A]))), Ok(()));
+}
+
+#[test]
+fn where_redis_comes_back_empty_the_order_does_not_count() {
+    let list = success(&[B, A]).replace(&format!(r#""id":"{A}""#), &format!(r#""id":"{B}""#));
+    for is_ordered in [true, false] {
+        let mut court = court();
+        court.judge.is_ordered = is_ordered;
+        court.open(0);
+        court.hear(0, &success(&[A])).expect("good");
+        court.open(1);
+        court.hear(0, &connected(B)).expect("good");
+        assert_eq!(court.hear(1, &list).is_ok(), !is_ordered);
+        let (without, _) = court.open(2);
+        let other = success(&[A, C])
+            .replace(&format!(r#""clients":["{A}","{C}"]"#), &format!(r#""clients":["{A}"]"#));
+        assert!(court.hear(without, &other).is_err(), "one's own name is there in any case");
+    }
 }

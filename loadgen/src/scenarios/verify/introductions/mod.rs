@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use self::pair::{History, Pair, Wrong};
 use super::MEMBERS;
-use super::hosts::TOLD_WITHIN;
 use super::judge::{Count, DropKind, Turn};
 use super::violation::{Violation, shown};
 use crate::dialects::introductions::Introduction;
@@ -158,7 +157,7 @@ impl Judge {
             return Err(wrong("they have nothing in common"));
         }
         let since = self.clients[&other].ended_at.map(|at| turn.now.saturating_duration_since(at));
-        let notice = if self.clients[&other].has_died { TOLD_WITHIN } else { NOTICE };
+        let notice = turn.told_within.filter(|_| self.clients[&other].has_died).unwrap_or(NOTICE);
         if let Some(since) = since.filter(|since| *since > notice) {
             return Err(Violation::Gone { partner: id.into_owned(), ms: since.as_millis() as u64 });
         }

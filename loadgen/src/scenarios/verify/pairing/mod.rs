@@ -6,7 +6,7 @@ mod registry;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::checker::{Checker, Departure, Heard};
 use self::registry::Registry;
@@ -20,6 +20,9 @@ use crate::payload::{Body, Role};
 
 /// A ping behind every so many messages proves what the server has read.
 const PING_EVERY: u32 = 4;
+/// What two clients may take to be matched that both wait: the host of one that is asked before them may be dead, and
+/// that takes 6 s to be noticed.
+const WAIT_MAX: Duration = Duration::from_secs(8);
 const DROPS: [DropKind; 5] =
     [DropKind::Reset, DropKind::TcpClose, DropKind::WebSocketClose, DropKind::Next, DropKind::Leave];
 
@@ -32,6 +35,8 @@ pub(super) struct Judge {
     bodies: Bodies,
     registry: Registry,
     checkers: BTreeMap<u32, Checker>,
+    /// Since when each client waits that does.
+    waiting: BTreeMap<u32, Instant>,
     messages: u64,
 }
 
@@ -54,6 +59,7 @@ impl Judge {
             bodies: Bodies::new(),
             registry: Registry::default(),
             checkers: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             messages: 0,
         }
     }
@@ -77,13 +83,19 @@ impl Judge {
     fn on_ready(&mut self, turn: &mut Turn<'_>) {
         self.registry.ready(turn.number, self.checkers[&turn.number].id());
         turn.arrived = true;
+        self.wait(turn);
+    }
+
+    fn wait(&mut self, turn: &mut Turn<'_>) {
+        self.waiting.insert(turn.number, turn.now);
         turn.say(AVAILABLE);
     }
 
     fn on_matched(&mut self, turn: &mut Turn<'_>) -> Result<(), Violation> {
+        self.waiting.remove(&turn.number);
         let checker = &self.checkers[&turn.number];
         let Some(room) = checker.room() else { return Ok(()) };
-        self.registry.matched(checker.id(), room, turn.now)?;
+        self.registry.matched(checker.id(), room, turn.now, turn.told_within)?;
         let own = match Role::of(checker.id(), &room.partner_id) {
             Role::Caller => self.in_flight.div_ceil(2),
             Role::Callee => self.in_flight / 2,
@@ -123,11 +135,24 @@ impl Judge {
         }
     }
 
-    fn ask_for_partner(&self, turn: &mut Turn<'_>) {
+    fn ask_for_partner(&mut self, turn: &mut Turn<'_>) {
         let checker = &self.checkers[&turn.number];
         if checker.room().is_none() && !checker.is_departing() {
-            turn.say(AVAILABLE);
+            self.wait(turn);
         }
+    }
+
+    /// Of those who wait for long there is one at most.
+    fn check_waiting(&self, now: Instant) -> Result<(), Violation> {
+        let ms = |since: Instant| now.saturating_duration_since(since).as_millis() as u64;
+        let late = self.waiting.iter().filter(|(_, since)| ms(**since) > WAIT_MAX.as_millis() as u64);
+        let late: Vec<_> = late.collect();
+        if late.len() < 2 {
+            return Ok(());
+        }
+        let ids: Vec<_> = late.iter().map(|(number, _)| self.checkers[number].id()).collect();
+        let least = late.iter().map(|(_, since)| ms(**since)).min().unwrap_or(0);
+        Err(Violation::NotMatched { waiting: ids.join(", "), ms: least })
     }
 }
 
@@ -154,6 +179,7 @@ impl super::Judge for Judge {
         if checker.is_departing() || checker.id().is_empty() {
             return false;
         }
+        self.waiting.remove(&turn.number);
         match kind {
             DropKind::Next => {
                 checker.departs(Departure::Next);
@@ -169,17 +195,21 @@ impl super::Judge for Judge {
     }
 
     fn ended(&mut self, number: u32, now: Instant) {
+        self.waiting.remove(&number);
         if let Some(checker) = self.checkers.remove(&number) {
             self.registry.gone(checker.id(), now);
         }
     }
 
     fn died(&mut self, number: u32, now: Instant) {
+        self.waiting.remove(&number);
         self.checkers.remove(&number);
         self.registry.died(number, now);
     }
 
-    fn forgotten(&self, died_before: Instant) -> Result<(), Violation> {
+    fn check_deaths(&mut self, died_before: Option<Instant>, now: Instant) -> Result<(), Violation> {
+        let Some(died_before) = died_before else { return Ok(()) };
+        self.check_waiting(now)?;
         let rooms = self.checkers.values().filter_map(|checker| Some((checker.id(), checker.room()?)));
         let mut believed = rooms.filter(|(_, room)| self.registry.has_died(&room.partner_id, died_before));
         believed.next().map_or(Ok(()), |(id, room)| {

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::super::hosts::TOLD_WITHIN;
 use super::super::label::Label;
 use super::super::violation::Violation;
 use super::checker::Room;
@@ -72,10 +71,17 @@ impl Registry {
     }
 
     /// A client was matched: both ends must name each other and the same room, and be there.
-    pub(super) fn matched(&mut self, id: &str, room: &Room, at: Instant) -> Result<(), Violation> {
+    pub(super) fn matched(
+        &mut self,
+        id: &str,
+        room: &Room,
+        at: Instant,
+        told_within: Option<Duration>,
+    ) -> Result<(), Violation> {
         if let Some(gone) = self.gone.get(&room.partner_id) {
             let since = at.saturating_duration_since(*gone);
-            let notice = if self.died.contains(&room.partner_id) { TOLD_WITHIN } else { NOTICE };
+            let has_died = self.died.contains(&room.partner_id);
+            let notice = told_within.filter(|_| has_died).unwrap_or(NOTICE);
             if since > notice {
                 let ms = since.as_millis() as u64;
                 return Err(Violation::Gone { partner: room.partner_id.clone(), ms });

@@ -7,6 +7,7 @@ use super::super::judge::Judge as _;
 use super::super::label::{Bodies, Label};
 use super::super::violation::Violation;
 use super::Judge;
+use super::WAIT_MAX;
 use super::checker::{Checker, Departure, Heard};
 use super::registry::Registry;
 use crate::net::spread::{Placing, Spread};
@@ -200,7 +201,7 @@ fn both_ends_must_name_each_other() {
     let mut registry = Registry::default();
     let now = Instant::now();
     let mut enter = |id: &str, room: &str, partner: &str| {
-        registry.matched(id, room_of(id, room, partner).room().expect("a room"), now)
+        registry.matched(id, room_of(id, room, partner).room().expect("a room"), now, None)
     };
     assert_eq!(enter("a", "r", "b"), Ok(()));
     assert!(matches!(enter("c", "r", "a"), Err(Violation::Asymmetric { .. })));
@@ -215,7 +216,7 @@ fn nobody_is_matched_with_one_long_gone() {
     registry.gone("b", now);
     let a = paired();
     let mut enter =
-        |after| registry.matched("a", a.room().expect("a room"), now + Duration::from_secs(after));
+        |after| registry.matched("a", a.room().expect("a room"), now + Duration::from_secs(after), None);
     assert!(matches!(enter(3), Err(Violation::Gone { ms: 3_000, .. })));
     assert_eq!(enter(1), Ok(()));
 }
@@ -266,12 +267,32 @@ fn a_partner_that_died_with_its_host_is_reported_in_time() {
     court.hear(0, &matched("r", "b")).expect("good");
     court.hear(1, &matched("r", "a")).expect("good");
     court.die(&[1]);
-    assert_eq!(court.forgotten_after(Duration::from_secs(5)), Ok(()));
-    assert!(matches!(court.forgotten_after(Duration::from_secs(2)), Err(Violation::NotTold { .. })));
+    assert_eq!(court.check_deaths_after(Duration::from_secs(5)), Ok(()));
+    assert!(matches!(court.check_deaths_after(Duration::from_secs(2)), Err(Violation::NotTold { .. })));
     court.hear(0, r#"{"type":"partner-left"}"#).expect("late");
-    assert_eq!(court.forgotten_after(Duration::ZERO), Ok(()));
+    assert_eq!(court.check_deaths_after(Duration::ZERO), Ok(()));
     assert_eq!(
         court.hear(0, &matched("s", "b")),
         Err(Violation::Gone { partner: "b".to_owned(), ms: 7_000 })
     );
+}
+
+#[test]
+fn two_who_wait_after_a_death_are_matched() {
+    let mut court = Court::new(judge());
+    for (number, id) in [(0, "a"), (1, "b"), (2, "c")] {
+        court.open(number as usize);
+        court.hear(number, &format!(r#"{{"type":"ready","clientId":"{id}"}}"#)).expect("good");
+    }
+    court.die(&[2]);
+    assert_eq!(court.check_deaths_after(WAIT_MAX), Ok(()));
+    let found = court.check_deaths_after(Duration::from_millis(1));
+    assert_eq!(found, Err(Violation::NotMatched { waiting: "a, b".to_owned(), ms: 8_001 }));
+    court.hear(0, &matched("r", "b")).expect("late");
+    assert_eq!(court.check_deaths_after(Duration::ZERO), Ok(()), "one alone may wait");
+    court.hear(1, &matched("r", "a")).expect("late");
+    court.hear(0, r#"{"type":"partner-left"}"#).expect("it waits again");
+    court.hear(1, r#"{"type":"partner-left"}"#).expect("it waits again");
+    assert_eq!(court.check_deaths_after(WAIT_MAX), Ok(()));
+    assert!(matches!(court.check_deaths_after(WAIT_MAX), Err(Violation::NotMatched { .. })));
 }

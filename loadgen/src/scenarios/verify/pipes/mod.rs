@@ -46,6 +46,8 @@ struct Tally {
     held_anew: u64,
     /// Pipes of which an end died with its host.
     lost: u64,
+    /// Pipes under the names of those, on hosts that live.
+    again: u64,
     leavings: BTreeMap<Leaving, u64>,
 }
 
@@ -70,14 +72,18 @@ pub(super) fn verify(
     may_die: &[bool],
 ) -> Result<VerifyFigures, Failure> {
     let stage = Arc::new(Stage::new());
-    let hosts = Arc::new(Hosts::new(may_die));
+    let hosts = Arc::new(Hosts::new(may_die, options.told_within()));
     let work = async |thread, stage| work(options, (&servers.targets, &hosts), thread, stage).await;
     let direct = |stage: &Stage| direct(options, servers, &hosts, stage);
     let (spent, tallies) =
         fleet::run(options.common.threads, options.common.io_driver, &stage, work, direct)?;
-    let lost = tallies.iter().map(|tally| tally.lost).sum();
-    let lost = hosts.may_any_die().then_some(("pipes_lost", "pipes lost with a host that died", lost));
-    let counts = counts(&tallies).into_iter().chain(lost).chain(super::deaths(&hosts));
+    let sum = |of: fn(&Tally) -> u64| tallies.iter().map(of).sum();
+    let after_deaths: [Count; 2] = [
+        ("pipes_lost", "pipes lost with a host that died", sum(|tally| tally.lost)),
+        ("pipes_again", "pipes of the same names after that", sum(|tally| tally.again)),
+    ];
+    let after_deaths = after_deaths.into_iter().filter(|_| hosts.may_any_die());
+    let counts = counts(&tallies).into_iter().chain(after_deaths).chain(super::deaths(&hosts));
     Ok(VerifyFigures::new(options, servers, counts.collect(), &spent))
 }
 

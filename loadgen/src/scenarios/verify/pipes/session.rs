@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::super::hosts::{HEARD_WITHIN, TOLD_WITHIN};
 use super::super::violation::Violation;
 use super::Shared;
 use super::end::PipeEnd;
@@ -13,6 +12,7 @@ use super::verdict::{self, Arrival};
 use crate::client::Ending;
 use crate::dialects::Seat;
 use crate::failure::Failure;
+use crate::net::target::Target;
 use crate::options::PipeMode;
 use crate::raw::RawEnding;
 use crate::scenarios::fleet;
@@ -36,6 +36,8 @@ struct Session<'a> {
     pair: usize,
     cycle: u32,
     mode: PipeMode,
+    /// Where the two ends connect.
+    hosts: [usize; 2],
     /// The paths of the two ends.
     paths: [String; 2],
     /// All that were opened.
@@ -52,7 +54,12 @@ pub(super) async fn one_after_the_other(shared: &Rc<Shared>, pair: usize) -> Res
             // What came of a pipe whose host died meanwhile is not judged but for its end.
             result if session.is_lost(deaths, result.is_err()).await => {
                 drop(result);
-                session.finish_lost().await?;
+                let is_over = session.finish_lost().await?;
+                if is_over && let Some(again) = session.on_living_hosts().await {
+                    cycle += 1;
+                    again.run_again().await?;
+                }
+                session.wait_for_hosts().await;
             }
             result => result?,
         }
@@ -77,7 +84,38 @@ impl<'a> Session<'a> {
             format!("/{word}/{}/{}/{document}{slash}", names[own], names[1 - own])
         };
         let paths = [path(0), path(1)];
-        Self { shared, pair, cycle, mode, paths, ends: RefCell::default() }
+        let hosts = [0, 1].map(|place| shared.targets.placing().host(2 * pair + place, 2));
+        Self { shared, pair, cycle, mode, hosts, paths, ends: RefCell::default() }
+    }
+
+    /// The same pipe once more, on hosts that live, when all have been told that one died; nothing where there is no more
+    /// time, or none of two.
+    async fn on_living_hosts(&self) -> Option<Self> {
+        let (hosts, count) = (&self.shared.hosts, self.shared.targets.all().len());
+        let living =
+            |host: usize| (0..count).map(|step| (host + step) % count).find(|host| !hosts.is_down(*host));
+        let places = [living(self.hosts[0])?, living(self.hosts[1])?];
+        let died_at = self.hosts.iter().filter_map(|host| hosts.died_at(*host)).max();
+        while died_at.is_some_and(|died_at| died_at.elapsed() < hosts.heard_within()) {
+            if self.shared.stage.reached(Phase::Draining) {
+                return None;
+            }
+            monoio::time::sleep(fleet::STEP).await;
+        }
+        let (cycle, paths) = (self.cycle + 1, self.paths.clone());
+        Some(Self { cycle, paths, hosts: places, ends: RefCell::default(), ..*self })
+    }
+
+    /// What is left of the end that died with its host must not be met by one of the same name.
+    async fn run_again(&self) -> Result<(), Failure> {
+        let deaths = self.deaths();
+        let result = self.run().await;
+        if self.is_lost(deaths, result.is_err()).await {
+            return self.finish_lost().await.map(drop);
+        }
+        result?;
+        self.shared.tally.borrow_mut().again += 1;
+        Ok(())
     }
 
     async fn run(&self) -> Result<(), Failure> {
@@ -90,20 +128,20 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn host(&self, place: usize) -> usize {
-        self.shared.targets.placing().host(2 * self.pair + place, 2)
+    fn target(&self, place: usize) -> &Target {
+        &self.shared.targets.all()[self.hosts[place]]
     }
 
     /// How often the hosts of the two ends have died.
     fn deaths(&self) -> u64 {
-        [0, 1].map(|place| self.shared.hosts.deaths(self.host(place))).iter().sum()
+        self.hosts.map(|host| self.shared.hosts.deaths(host)).iter().sum()
     }
 
     /// Whether a host of the two has died meanwhile, or is found dead where something went wrong.
     async fn is_lost(&self, deaths: u64, is_wrong: bool) -> bool {
         for place in [0, 1] {
-            let (host, target) = (self.host(place), self.shared.targets.of(2 * self.pair + place, 2));
-            if is_wrong && self.shared.hosts.is_dead(host, target).await {
+            let host = self.hosts[place];
+            if is_wrong && self.shared.hosts.is_dead(host, self.target(place)).await {
                 self.shared.hosts.died(host, Instant::now());
                 return true;
             }
@@ -111,15 +149,17 @@ impl<'a> Session<'a> {
         self.deaths() != deaths
     }
 
-    /// A host has died: an end on another one that has heard the dead end must end in time. Then waits until it is back.
-    async fn finish_lost(&self) -> Result<(), Failure> {
+    /// A host has died: an end on another one that has heard the dead end must end in time. Whether none is left: one
+    /// that is held alone, and of which much is held, is not seen to go.
+    async fn finish_lost(&self) -> Result<bool, Failure> {
+        let mut is_over = true;
         let hosts = &self.shared.hosts;
-        let died_at = [0, 1].iter().filter_map(|place| hosts.died_at(self.host(*place))).max();
-        let until = died_at.unwrap_or_else(Instant::now) + TOLD_WITHIN + HEARD_WITHIN;
+        let died_at = self.hosts.iter().filter_map(|host| hosts.died_at(*host)).max();
+        let until = died_at.unwrap_or_else(Instant::now) + hosts.heard_within();
         let ends = self.ends.take();
         for end in &ends {
             let must_end =
-                end.left().is_none() && end.has_heard.get() && !hosts.is_down(self.host(end.place()));
+                end.left().is_none() && end.has_heard.get() && !hosts.is_down(self.hosts[end.place()]);
             while must_end && end.arrival().is_none() {
                 if Instant::now() > until {
                     let (whose, dead) = (end.state(), "the other end".to_owned());
@@ -127,15 +167,20 @@ impl<'a> Session<'a> {
                 }
                 monoio::time::sleep(fleet::STEP).await;
             }
+            is_over &= end.arrival().is_some() || hosts.is_down(self.hosts[end.place()]);
             end.give_up();
             self.forget(end);
         }
         self.shared.tally.borrow_mut().lost += 1;
-        let is_down = || [0, 1].iter().any(|place| hosts.is_down(self.host(*place)));
+        Ok(is_over)
+    }
+
+    /// Waits until both hosts are there.
+    async fn wait_for_hosts(&self) {
+        let is_down = || self.hosts.iter().any(|host| self.shared.hosts.is_down(*host));
         while is_down() && !self.shared.stage.reached(Phase::Draining) {
             monoio::time::sleep(fleet::STEP).await;
         }
-        Ok(())
     }
 
     /// A first end is replaced by another one, and must then be closed, having heard nothing.
@@ -265,8 +310,7 @@ impl<'a> Session<'a> {
     ) -> Result<Rc<PipeEnd>, Failure> {
         let index = 2 * self.pair + place;
         let path = &self.paths[place];
-        let target = self.shared.targets.of(index, 2);
-        let end = PipeEnd::open(self.mode, target, path, index, (stream, other)).await?;
+        let end = PipeEnd::open(self.mode, self.target(place), path, index, (stream, other)).await?;
         self.shared.ends.borrow_mut().push(Rc::clone(&end));
         self.ends.borrow_mut().push(Rc::clone(&end));
         monoio::spawn(Rc::clone(&end).read(Rc::clone(&self.shared.chance)));

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use self::seat::{Due, Peer, Seat, Stream};
 use super::MEMBERS;
+use super::claims::Claims;
 use super::judge::{Count, DropKind, Turn};
 use super::label::{Bodies, Label};
 use super::violation::{Violation, is_exactly, shown};
@@ -42,6 +43,8 @@ pub(super) struct Judge {
     groups: HashMap<usize, Vec<u32>>,
     /// The connection behind each id, once it is known.
     ids: BTreeMap<String, u32>,
+    /// Whom it was told that this id is gone.
+    claims: Claims<(u32, String)>,
     messages: u64,
     announcements: u64,
     missing: u64,
@@ -59,6 +62,7 @@ impl Judge {
             seats: BTreeMap::new(),
             groups: HashMap::new(),
             ids: BTreeMap::new(),
+            claims: Claims::default(),
             messages: 0,
             announcements: 0,
             missing: 0,
@@ -113,10 +117,9 @@ impl Judge {
         Ok(())
     }
 
-    fn hear_disconnected(&mut self, number: u32, id: &str) -> Result<(), Violation> {
-        if !self.may_be_gone(number, id) {
-            return Err(Violation::StillThere { who: id.to_owned() });
-        }
+    fn hear_disconnected(&mut self, id: &str, turn: &Turn<'_>) -> Result<(), Violation> {
+        let number = turn.number;
+        self.check_gone(id, turn)?;
         match self.seat(number).peers.get_mut(id) {
             Some(peer) if peer.here => {
                 peer.here = false;
@@ -134,6 +137,17 @@ impl Judge {
             Some(known) => !self.seats[known].is_live(),
             None => self.others(number).any(|(_, seat)| seat.id.is_none() && !seat.is_live()),
         }
+    }
+
+    /// Somebody is told that the client with this id is gone. Its host may have stopped, which is seen later.
+    fn check_gone(&mut self, id: &str, turn: &Turn<'_>) -> Result<(), Violation> {
+        if !self.may_be_gone(turn.number, id) {
+            if turn.told_within.is_none() {
+                return Err(Violation::StillThere { who: id.to_owned() });
+            }
+            self.claims.note(turn.now, (turn.number, id.to_owned()));
+        }
+        Ok(())
     }
 
     /// Whether the host of the client with this id died.
@@ -172,7 +186,8 @@ impl Judge {
     }
 
     /// Answers come in the order of the messages.
-    fn hear_answer(&mut self, message: &[u8], event: &Event<'_>, number: u32) -> Result<(), Violation> {
+    fn hear_answer(&mut self, message: &[u8], event: &Event<'_>, turn: &Turn<'_>) -> Result<(), Violation> {
+        let number = turn.number;
         let came = || shown(message);
         let due = self.seat(number).due.pop_front();
         let Some(Due::Message { request, target, number: sequence }) = due else {
@@ -189,18 +204,23 @@ impl Judge {
         };
         let info = if is_confirmed { "confirmation" } else { "missingRemoteClientError" };
         is_exactly(message, &format!(r#"{{"info":"{info}","requestId":"{request}"}}"#))?;
-        self.settle(number, &target, sequence, is_confirmed)
+        self.settle(turn, &target, sequence, is_confirmed)
     }
 
     fn settle(
         &mut self,
-        number: u32,
+        turn: &Turn<'_>,
         target: &str,
         sequence: u32,
         is_confirmed: bool,
     ) -> Result<(), Violation> {
-        let may_be_missing = self.may_be_gone(number, target);
-        let has_died = self.has_died(target);
+        let number = turn.number;
+        let is_seen = self.may_be_gone(number, target);
+        let is_bogus = self.seat(number).streams.get(target).is_some_and(|stream| stream.bogus);
+        if !is_confirmed && !is_bogus {
+            self.check_gone(target, turn)?;
+        }
+        let has_died = self.has_died(target) || !is_seen;
         let how = self.ids.get(target).and_then(|known| self.seats[known].dropped).map(|(kind, _)| kind);
         let stream = self.seat(number).streams.entry(target.to_owned()).or_default();
         let label = format!("number {sequence:08x} of connection {number:08x} for {target} (gone: {how:?})");
@@ -210,9 +230,6 @@ impl Judge {
             }
             stream.confirmed = sequence + 1;
             return Ok(());
-        }
-        if !stream.bogus && !may_be_missing {
-            return Err(Violation::StillThere { who: target.to_owned() });
         }
         // Who dies has no time to say what came.
         if stream.arrived > sequence && !has_died {
@@ -411,11 +428,11 @@ impl super::Judge for Judge {
             }
             Event::Disconnected(id) => {
                 presence("remoteClientDisconnected", &id)?;
-                self.hear_disconnected(turn.number, &id)?;
+                self.hear_disconnected(&id, turn)?;
             }
             Event::RemoteData => self.hear_data(message, turn)?,
             event @ (Event::Confirmation(_) | Event::Missing(_) | Event::Invalid) => {
-                self.hear_answer(message, &event, turn.number)?;
+                self.hear_answer(message, &event, turn)?;
             }
             Event::Unknown => return Err(Violation::Unknown { came: shown(message) }),
         }
@@ -438,7 +455,14 @@ impl super::Judge for Judge {
         seat.died_at = Some(now);
     }
 
-    fn forgotten(&self, died_before: Instant) -> Result<(), Violation> {
+    fn check_deaths(&mut self, died_before: Option<Instant>, now: Instant) -> Result<(), Violation> {
+        let mut claims = std::mem::take(&mut self.claims);
+        let lie = claims.settle(now, |(number, id)| self.may_be_gone(*number, id));
+        self.claims = claims;
+        if let Some((_, who)) = lie {
+            return Err(Violation::StillThere { who });
+        }
+        let Some(died_before) = died_before else { return Ok(()) };
         let died = |id: &&String| {
             let seat = self.ids.get(*id).map(|known| &self.seats[known]);
             seat.and_then(|seat| seat.died_at).is_some_and(|died_at| died_at < died_before)
@@ -454,6 +478,10 @@ impl super::Judge for Judge {
     }
 
     fn finish(&mut self, _pages: &[Option<&str>]) -> Result<(), Violation> {
+        let mut claims = std::mem::take(&mut self.claims);
+        if let Some((_, who)) = claims.finish(|(number, id)| self.may_be_gone(*number, id)) {
+            return Err(Violation::StillThere { who });
+        }
         self.seats.iter().try_for_each(|(number, seat)| {
             if seat.is_live() {
                 self.check_presence(*number, seat)?;

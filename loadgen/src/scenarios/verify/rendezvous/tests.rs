@@ -300,9 +300,32 @@ fn a_client_that_died_with_its_host_is_reported_in_time() {
     court.hear(1, &data(&message, "w")).expect("now both ids are known");
     court.die(&[1]);
     court.hear(0, &missing(&message)).expect("it came, but the dead cannot say so");
-    assert_eq!(court.forgotten_after(Duration::from_secs(5)), Ok(()));
-    assert!(matches!(court.forgotten_after(Duration::from_secs(2)), Err(Violation::NotTold { .. })));
+    assert_eq!(court.check_deaths_after(Duration::from_secs(5)), Ok(()));
+    assert!(matches!(court.check_deaths_after(Duration::from_secs(2)), Err(Violation::NotTold { .. })));
     court.hear(0, &disconnected("e")).expect("late");
-    assert_eq!(court.forgotten_after(Duration::ZERO), Ok(()));
+    assert_eq!(court.check_deaths_after(Duration::ZERO), Ok(()));
     assert_eq!(court.finish(None), Ok(()));
+}
+
+#[test]
+fn a_host_that_stops_may_be_heard_of_before_it_is_seen() {
+    let (mut court, message) = pair();
+    (court.winding_up, court.may_die) = (true, true);
+    court.hear(1, &data(&message, "w")).expect("now both ids are known");
+    court.hear(0, &disconnected("e")).expect("its host may have stopped");
+    court.hear(0, &missing(&message)).expect("the same");
+    assert_eq!(super::super::Judge::check_deaths(&mut court.judge, None, court.now), Ok(()));
+    court.die(&[1]);
+    assert_eq!(court.check_deaths_after(Duration::from_secs(5)), Ok(()));
+    assert_eq!(court.finish(None), Ok(()));
+}
+
+#[test]
+fn who_lives_is_not_said_to_be_gone() {
+    let (mut court, message) = pair();
+    (court.winding_up, court.may_die) = (true, true);
+    court.hear(1, &data(&message, "w")).expect("now both ids are known");
+    court.hear(0, &disconnected("e")).expect("its host may have stopped");
+    let still_there = Err(Violation::StillThere { who: "e".to_owned() });
+    assert_eq!(court.check_deaths_after(Duration::from_secs(3)), still_there);
 }

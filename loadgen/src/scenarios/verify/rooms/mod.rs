@@ -46,6 +46,8 @@ pub(super) struct Judge {
     /// Those that came into a room a moment ago, and from when on other hosts certainly know it.
     newcomers: Vec<(Instant, u32)>,
     in_flight: u32,
+    /// Whether rooms without members live on: not where Redis comes back empty.
+    keeps_empty: bool,
     bodies: Bodies,
     chance: Prng,
     members: BTreeMap<u32, Member>,
@@ -64,11 +66,12 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    pub(super) fn new(placing: Placing, in_flight: usize) -> Self {
+    pub(super) fn new(placing: Placing, in_flight: usize, keeps_empty: bool) -> Self {
         Self {
             placing,
             newcomers: Vec::new(),
             in_flight: in_flight as u32,
+            keeps_empty,
             bodies: Bodies::new(),
             chance: Prng::from_entropy(),
             members: BTreeMap::new(),
@@ -114,7 +117,10 @@ impl Judge {
     /// Whether a room is there for certain.
     fn is_there(&self, room: &str, now: Instant) -> bool {
         let is_young = |room: &Room| now.saturating_duration_since(room.entered) < self.life_min;
+        let has_members =
+            || self.members.values().any(|member| member.gone.is_none() && member.room() == Some(room));
         self.rooms.get(room).is_some_and(|room| !room.is_expired && is_young(room))
+            && (self.keeps_empty || has_members())
     }
 
     fn hear_entered(

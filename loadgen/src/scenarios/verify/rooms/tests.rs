@@ -11,7 +11,7 @@ use crate::client::Ending;
 use crate::net::spread::{Placing, Spread};
 
 fn court(in_flight: usize) -> Court<Judge> {
-    Court::new(Judge::new(Placing::ONE, in_flight))
+    Court::new(Judge::new(Placing::ONE, in_flight, true))
 }
 
 fn id(number: u32) -> String {
@@ -306,7 +306,7 @@ fn only_an_expired_room_closes_its_sockets() {
 
 #[test]
 fn a_newcomer_on_another_host_may_miss_what_was_sent_a_moment_ago() {
-    let mut court = Court::new(Judge::new(Placing::new(2, Spread::Across), 1));
+    let mut court = Court::new(Judge::new(Placing::new(2, Spread::Across), 1, true));
     court.open(0);
     court.hear(0, &created("1000", 0)).expect("good");
     for number in 1..3 {
@@ -320,4 +320,23 @@ fn a_newcomer_on_another_host_may_miss_what_was_sent_a_moment_ago() {
     court.now += ACROSS;
     let [_, second] = [said(&mut court, 0), said(&mut court, 0)];
     assert!(matches!(court.hear(1, &second), Err(Violation::Lost { .. })), "it is known everywhere by now");
+}
+
+#[test]
+fn where_redis_comes_back_empty_only_rooms_with_members_live_on() {
+    for keeps_empty in [true, false] {
+        let mut court = three();
+        court.judge.keeps_empty = keeps_empty;
+        moves(&mut court, 0, Asked::Create, &created("2000", 0));
+        moves(&mut court, 0, Asked::Join("1000".to_owned()), &joined("1000", 0));
+        let refused = |court: &mut Court<Judge>, room: &str| {
+            court.judge.member(0).asked = Some(Asked::Join(room.to_owned()));
+            court.hear(0, NOT_FOUND)
+        };
+        let without_members = refused(&mut court, "2000");
+        assert_eq!(without_members.is_err(), keeps_empty);
+        court.end(2, DropKind::Reset);
+        let with_one = refused(&mut court, "1000");
+        assert!(matches!(with_one, Err(Violation::Error { .. })), "{with_one:?}");
+    }
 }
