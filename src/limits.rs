@@ -199,6 +199,9 @@ pub const DIRECTORY_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const ROOM_CANDIDATES: usize = 8;
 /// What rooms could not ask Redis is asked again so often, in milliseconds.
 pub const ROOM_PAUSE_MS: u64 = 500;
+/// When Redis is back, perhaps empty, other hosts put their rooms back within so many milliseconds. What is not found before
+/// that is asked for again.
+pub const ROOM_RETURN_MS: u64 = 2_000;
 /// Hosts that have said to be in a room that a client of this host may be about to come to. More are not remembered.
 pub const ROOM_KNOCKS_MAX: usize = 1_024;
 

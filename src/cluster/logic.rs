@@ -390,6 +390,7 @@ impl Cluster {
         } else {
             self.pairing.handle_down(&mut self.desk);
             self.directory.handle_down(&mut self.desk);
+            self.rooms.handle_down();
             self.introductions.handle_down(&mut self.desk);
             self.pipes.handle_down(&mut self.desk);
         }

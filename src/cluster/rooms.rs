@@ -18,7 +18,7 @@ use super::codec::{Error, Reader};
 use super::desk::{Awaited as AnyAwaited, Desk};
 use super::{Command, FromCluster, Letter as AnyLetter, Reply, Script};
 use crate::id::{ClientId, HostId, RoomId, ShardIndex, TEXT_LEN};
-use crate::limits::{ANSWER_MS_MAX, ROOM_CANDIDATES, ROOM_PAUSE_MS};
+use crate::limits::{ANSWER_MS_MAX, ROOM_CANDIDATES, ROOM_PAUSE_MS, ROOM_RETURN_MS};
 use crate::protocol::lobby;
 use crate::protocol::rooms::{Key, Note, ROOMS_MAX, RoomIndex};
 
@@ -69,6 +69,8 @@ pub enum Request {
         /// How long it lives from now on, at least.
         left_ms: u64,
     },
+    /// All rooms that may have been lost were put back ([`News::Lost`]).
+    Restored,
 }
 
 /// What the home of rooms is told.
@@ -157,6 +159,12 @@ struct Wish {
 pub(super) struct Rooms {
     /// Somebody wanted a room here.
     is_awake: bool,
+    /// How often the home has yet to put its rooms back: whoever asks for one of them before that does not find it.
+    restoring: u32,
+    /// Redis was away.
+    was_down: bool,
+    /// Until then it may be that other hosts have not put back theirs.
+    returning_until_ms: u64,
     /// At most one of each client, which is not read from until there is an answer.
     wishes: BTreeMap<ClientId, Wish>,
 }
@@ -180,6 +188,10 @@ impl Rooms {
                 let command = run(&RESTORE, key.room, arguments);
                 desk.ask(AnyAwaited::Rooms(Awaited::Restore(key)), command);
             }
+            Request::Restored => {
+                self.restoring = self.restoring.saturating_sub(1);
+                self.ask_again(desk);
+            }
         }
     }
 
@@ -198,7 +210,12 @@ impl Rooms {
             }
             (Awaited::Join(client, room), reply) => {
                 let found = bytes_of(reply).and_then(|text| parse(room, text));
-                self.grant(client, found, desk);
+                match self.wishes.get_mut(&client) {
+                    Some(wish) if found.is_none() && desk.now_ms < self.returning_until_ms => {
+                        wish.is_asked = false;
+                    }
+                    _ => self.grant(client, found, desk),
+                }
             }
             (Awaited::Expire(key), Reply::Integer(0)) | (Awaited::Restore(key), Reply::Integer(0)) => {
                 tell(News::Ended(key), desk);
@@ -229,10 +246,18 @@ impl Rooms {
 
     /// Redis can be worked with from now on ([`Desk::is_up`]). It may be another one than before, or empty.
     pub(super) fn handle_up(&mut self, desk: &mut Desk) {
-        if self.is_awake {
-            tell(News::Lost, desk);
-            self.ask_again(desk);
+        if std::mem::take(&mut self.was_down) {
+            self.returning_until_ms = desk.now_ms + ROOM_RETURN_MS;
         }
+        if self.is_awake {
+            self.restoring += 1;
+            tell(News::Lost, desk);
+        }
+    }
+
+    /// Redis cannot be worked with. What it was asked has failed, or will.
+    pub(super) fn handle_down(&mut self) {
+        self.was_down = true;
     }
 
     /// Time has passed.
@@ -252,14 +277,14 @@ impl Rooms {
         self.is_awake = true;
         let wish = Wish { room, timeout_ms, since_ms: desk.now_ms, asked_ms: 0, is_asked: false };
         self.wishes.insert(client, wish);
-        if desk.is_up {
+        if desk.is_up && self.restoring == 0 {
             self.ask(client, desk);
         }
     }
 
     /// Asks for those whose question has failed.
     fn ask_again(&mut self, desk: &mut Desk) {
-        if !desk.is_up {
+        if !desk.is_up || self.restoring > 0 {
             return;
         }
         let is_due = |wish: &Wish| {

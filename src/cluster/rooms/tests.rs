@@ -259,8 +259,9 @@ fn what_redis_cannot_be_asked_waits_and_not_for_ever() {
     (a.is_away, a.desk.is_up) = (false, true);
     a.rooms.handle_up(&mut a.desk);
     a.drain();
-    let news = std::mem::take(&mut a.told);
-    assert!(matches!(news[..], [News::Lost, News::Joined { .. }, News::Joined { .. }]), "{news:?}");
+    assert_eq!(std::mem::take(&mut a.told), [News::Lost], "the home puts its rooms back first");
+    let news = a.ask(Request::Restored);
+    assert!(matches!(news[..], [News::Joined { .. }, News::Joined { .. }]), "{news:?}");
     (a.is_away, a.desk.is_up) = (true, false);
     assert_eq!(a.ask(Request::Create { client: one, timeout_ms: TIMEOUT_MS }), []);
     assert_eq!(a.ask(join), []);
@@ -271,6 +272,27 @@ fn what_redis_cannot_be_asked_waits_and_not_for_ever() {
         [News::Refused { client: one, room: None }, News::Refused { client: two, room: Some(key.room) }];
     assert_eq!(news, refused);
     assert_eq!(a.passes(ANSWER_MS_MAX), [], "once");
+}
+
+#[test]
+fn a_room_that_another_host_has_yet_to_put_back_is_not_missing() {
+    let redis = Redis::start();
+    let (mut a, mut b) = (Host::start(&redis, 1), Host::start(&redis, 2));
+    let room = a.create().expect("most are free");
+    redis.ask(&["FLUSHALL"]);
+    b.desk.now_ms = 1_000;
+    b.rooms.handle_down();
+    b.rooms.handle_up(&mut b.desk);
+    let (early, lost) = (b.client(), b.client());
+    let join = |client, room| Request::Join { client, room, timeout_ms: TIMEOUT_MS };
+    assert_eq!(b.ask(join(early, room.room)), [], "not found yet");
+    a.ask(Request::Restore { key: room, left_ms: 5_000 });
+    let joined = News::Joined { client: early, key: room, is_new: false, hosts: vec![HostId(1), HostId(2)] };
+    assert_eq!(b.passes(ROOM_PAUSE_MS), [joined]);
+    // One that is nowhere is refused when all have had their time.
+    let nowhere = key(if room.room == key(1_000, 1).room { 1_001 } else { 1_000 }, 1).room;
+    assert_eq!(b.ask(join(lost, nowhere)), []);
+    assert_eq!(b.passes(ROOM_RETURN_MS), [News::Refused { client: lost, room: Some(nowhere) }]);
 }
 
 #[test]

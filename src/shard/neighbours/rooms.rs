@@ -83,7 +83,11 @@ impl Shard {
                 shard.tables.rooms.handle_restored(key, &hosts, out);
             }),
             News::Ended(key) => self.with_rooms(|shard, out| shard.tables.rooms.handle_ended(key, out)),
-            News::Lost => self.with_rooms(|shard, out| shard.tables.rooms.handle_lost(now_ms, out)),
+            News::Lost => {
+                self.with_rooms(|shard, out| shard.tables.rooms.handle_lost(now_ms, out));
+                let mail = ToCluster::Rooms(Request::Restored);
+                self.router.post_to_cluster(Parcel { mail, charge: None }, &mut self.buffers);
+            }
         }
     }
 
