@@ -21,7 +21,7 @@ const GREETING_MS: u64 = 6_000;
 /// One step of either.
 const STEP_MS: u64 = 50;
 /// Turns within a step, after which nothing may be under way that does not wait for time.
-const TURNS_MAX: usize = 200;
+const TURNS_MAX: usize = 2_000;
 /// A fault is noticed, and what follows from it done, in so many milliseconds.
 const FAULT_MS: u64 = 15_000;
 
