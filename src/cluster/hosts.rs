@@ -313,6 +313,8 @@ impl Hosts {
         if has_paused {
             self.returned_ms = None;
             self.up_ms = self.now_ms;
+            let missed = self.peers.iter().filter(|(_, peer)| !peer.is_found).map(|(host, _)| *host);
+            self.events.extend(missed.map(Event::Missed));
             self.end_all(Why::Paused);
         }
     }

@@ -328,6 +328,7 @@ impl Cluster {
                     self.directory.handle_host_found(host, &mut self.desk);
                 }
                 Event::Gone(host, why) => self.handle_gone(host, why),
+                Event::Missed(host) => self.rendezvous.handle_host_missed(host),
                 Event::Resubscribe => {
                     (self.hears_all, self.hears_own) = (false, false);
                     self.desk.warn("our own heartbeat does not come back, subscribing anew".into());

@@ -62,6 +62,8 @@ pub enum Event {
     Found(HostId, Relation),
     /// It has ended: all clients of that host have left.
     Gone(HostId, Why),
+    /// This host stood still before it had found that one, which may have found it, and given it up since.
+    Missed(HostId),
     /// The subscriptions seem to be there and are not: make them anew.
     Resubscribe,
     /// A host speaks another version of the codec. Once for each.

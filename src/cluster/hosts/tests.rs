@@ -294,7 +294,15 @@ fn who_stood_still_supposes_that_it_was_given_up() {
     live(&mut a, &mut b, 100, 2_000);
     // Whatever comes first after the pause.
     a.handle_heartbeat(&heartbeat(A), 22_000);
-    assert_eq!(gone(&events(&mut a)), [(B.host, Why::Paused)]);
+    let paused = events(&mut a);
+    assert_eq!(gone(&paused), [(B.host, Why::Paused)]);
+    assert!(!paused.contains(&Event::Missed(B.host)));
+    // One that was heard, and may have found us, but was not found itself.
+    let heard = Sender { host: HostId(0xee), start: 1 };
+    a.handle_heartbeat(&heartbeat(heard), 22_000);
+    events(&mut a);
+    a.handle_heartbeat(&heartbeat(A), 42_000);
+    assert!(events(&mut a).contains(&Event::Missed(heard.host)));
 }
 
 #[test]

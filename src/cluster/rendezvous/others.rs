@@ -23,9 +23,8 @@ impl Rendezvous {
     /// A relation to another host has ended. It may begin again; after [`Why::is_final`] it will not, unless that host
     /// only stood still.
     pub(in crate::cluster) fn handle_host_gone(&mut self, host: HostId, why: Why, desk: &mut Desk) {
-        let may_return = !matches!(why, Why::Left | Why::Restarted);
-        if may_return && self.lost.len() < HOSTS_MAX {
-            self.lost.insert(host);
+        if !matches!(why, Why::Left | Why::Restarted) {
+            self.handle_host_missed(host);
         }
         let clients: Vec<ClientId> = self.records.keys().copied().collect();
         let mut notices = Vec::new();
@@ -35,6 +34,13 @@ impl Rendezvous {
         Self::deliver_all(notices, desk);
         self.settle_hosts(desk);
         self.take_turns(desk);
+    }
+
+    /// Another host, which is yet to be found, may have taken this one for gone.
+    pub(in crate::cluster) fn handle_host_missed(&mut self, host: HostId) {
+        if self.lost.len() < HOSTS_MAX {
+            self.lost.insert(host);
+        }
     }
 
     /// The clients of a host that is found again are looked for: from now on we hear of all that they do.

@@ -300,6 +300,7 @@ impl World {
                         check_judge(&host.own_ms, self.now_ms);
                     }
                 }
+                Event::Missed(other) => assert!(!host.relations.contains_key(&other), "it was found"),
                 Event::Resubscribe => self.hosts[at].subscribed = None,
                 Event::Refused(..) | Event::Crowded | Event::Twin => unreachable!("{event:?}"),
             }
