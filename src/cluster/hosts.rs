@@ -17,57 +17,29 @@
 //! A number is never used twice. Mail counts if both numbers are those that the receiver knows and its sequence is the
 //! next one. A higher number of the other's says that it has ended the relation; a sequence that is too high, that mail
 //! was lost. When nothing follows, the next second's mark (mail without letters) shows what is missing. A mark may be lost,
-//! too, and is repeated every [`HOST_MARK_MS`].
+//! too, and is repeated every [`HOST_MARK_MS`](crate::limits::HOST_MARK_MS).
 //!
 //! A host is dead when it was not heard for [`HOST_SILENCE_MS`] during which our own heartbeats came back. Without our
 //! own, Redis is gone and not the others, and nobody is judged.
 
 mod event;
+mod peer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::codec::{Header, Heartbeat, Sender};
 use crate::id::HostId;
 use crate::limits::{
-    HOST_ANSWER_MS, HOST_HEARTBEAT_MS, HOST_MARK_MS, HOST_PATH_GAP_MS, HOST_PAUSE_MS, HOST_PROOF_MS,
-    HOST_SILENCE_MS, HOST_WEDGED_MS, HOSTS_MAX,
+    HOST_ANSWER_MS, HOST_HEARTBEAT_MS, HOST_PATH_GAP_MS, HOST_PAUSE_MS, HOST_PROOF_MS, HOST_SILENCE_MS,
+    HOST_WEDGED_MS, HOSTS_MAX,
 };
 use crate::plant::{Plant, Planted};
 pub use event::{Event, Relation, Why};
+use peer::Peer;
 
 /// A later start under the same id uses none of the numbers of an earlier one: a start number is a time in milliseconds,
 /// and nobody begins a million relations in one.
 const NUMBERS_PER_START_BITS: u32 = 20;
-
-/// What we know of another host.
-#[derive(Debug)]
-struct Peer {
-    start: u64,
-    heard_ms: u64,
-    /// Our number of the relation.
-    mine: u64,
-    /// Its number; 0 while it is not known.
-    theirs: u64,
-    /// Both know both numbers.
-    is_found: bool,
-    /// Mail with letters in this relation.
-    sent: u64,
-    received: u64,
-    /// What it was last told, and when.
-    told: Option<(u64, u64, u64)>,
-    told_ms: u64,
-}
-
-impl Peer {
-    fn is_told(&self) -> bool {
-        self.told == Some((self.mine, self.theirs, self.sent))
-    }
-
-    /// How long after it was told something it is told where we stand.
-    fn mark_after_ms(&self) -> u64 {
-        if self.is_found && self.is_told() { HOST_MARK_MS } else { HOST_HEARTBEAT_MS }
-    }
-}
 
 /// All hosts, as this one sees them. Time is in milliseconds since the start.
 #[derive(Debug)]

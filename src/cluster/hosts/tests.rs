@@ -1,6 +1,7 @@
 mod model;
 
 use super::*;
+use crate::limits::HOST_MARK_MS;
 
 const A: Sender = Sender { host: HostId(0xa), start: 100 };
 const B: Sender = Sender { host: HostId(0xb), start: 200 };
